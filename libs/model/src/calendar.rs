@@ -1,0 +1,104 @@
+//! Calendar bucketing in a tenant's zone: the one function that every report uses.
+
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
+use chrono_tz::Tz;
+
+/// Length of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grain {
+    /// Clock hours.
+    Hour,
+    /// Calendar days.
+    Day,
+    /// Calendar weeks from Monday.
+    Week,
+    /// Calendar months.
+    Month,
+}
+
+/// Start, in microseconds UTC, of the bucket of `time_us` in `zone`. None outside the years that the calendar knows.
+///
+/// Where a change to summer time skips the bucket's first moment, the bucket starts at the first moment that exists. An
+/// hour that a zone lives twice is two buckets.
+pub fn bucket_start_us(time_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
+    let utc: DateTime<Utc> = DateTime::from_timestamp_micros(time_us)?;
+    let local = utc.with_timezone(&zone);
+    let date = local.date_naive();
+    let first_day = match grain {
+        Grain::Hour => {
+            // Subtracting inside the hour stays on the right side of a repeated hour.
+            let into_hour =
+                i64::from(local.minute()) * 60_000_000 + i64::from(local.second()) * 1_000_000 + i64::from(local.timestamp_subsec_micros());
+            return time_us.checked_sub(into_hour);
+        }
+        Grain::Day => date,
+        Grain::Week => date.checked_sub_days(Days::new(u64::from(date.weekday().num_days_from_monday())))?,
+        Grain::Month => date.with_day(1)?,
+    };
+    start_of_day_us(first_day, zone)
+}
+
+/// Start of the bucket after the one that starts at `start_us`.
+pub fn next_bucket_us(start_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
+    let date = DateTime::from_timestamp_micros(start_us)?.with_timezone(&zone).date_naive();
+    match grain {
+        Grain::Hour => start_us.checked_add(3_600_000_000),
+        Grain::Day => start_of_day_us(date.checked_add_days(Days::new(1))?, zone),
+        Grain::Week => start_of_day_us(date.checked_add_days(Days::new(7))?, zone),
+        Grain::Month => start_of_day_us(date.checked_add_months(Months::new(1))?, zone),
+    }
+}
+
+fn start_of_day_us(date: NaiveDate, zone: Tz) -> Option<i64> {
+    let mut moment: NaiveDateTime = date.and_time(NaiveTime::MIN);
+    // Zones that change at midnight have no 00:00 on that day; the gap is never longer than a day.
+    for _ in 0..=96 {
+        if let Some(found) = zone.from_local_datetime(&moment).earliest() {
+            return Some(found.timestamp_micros());
+        }
+        moment = moment.checked_add_signed(chrono::TimeDelta::minutes(15))?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn us(text: &str) -> i64 {
+        text.parse::<DateTime<Utc>>().expect("a time").timestamp_micros()
+    }
+
+    #[test]
+    fn buckets_start_at_local_midnight_monday_and_first_of_month() {
+        let seoul: Tz = chrono_tz::Asia::Seoul;
+        for (grain, at, start) in [
+            (Grain::Hour, "2026-11-22T16:45:10Z", "2026-11-22T16:00:00Z"),
+            (Grain::Day, "2026-11-22T16:45:10Z", "2026-11-22T15:00:00Z"),
+            (Grain::Week, "2026-11-22T16:45:10Z", "2026-11-22T15:00:00Z"),
+            (Grain::Week, "2026-11-22T14:59:59Z", "2026-11-15T15:00:00Z"),
+            (Grain::Month, "2026-11-30T15:00:00Z", "2026-11-30T15:00:00Z"),
+            (Grain::Month, "2026-11-30T14:59:59Z", "2026-10-31T15:00:00Z"),
+        ] {
+            assert_eq!(bucket_start_us(us(at), grain, seoul), Some(us(start)), "{grain:?} {at}");
+        }
+    }
+
+    #[test]
+    fn summer_time_neither_loses_nor_doubles_a_bucket() {
+        let berlin = chrono_tz::Europe::Berlin;
+        // 2026-10-25: 02:30 exists twice.
+        assert_eq!(bucket_start_us(us("2026-10-25T00:30:00Z"), Grain::Hour, berlin), Some(us("2026-10-25T00:00:00Z")));
+        assert_eq!(bucket_start_us(us("2026-10-25T01:30:00Z"), Grain::Hour, berlin), Some(us("2026-10-25T01:00:00Z")));
+        let day = bucket_start_us(us("2026-10-25T12:00:00Z"), Grain::Day, berlin).expect("a day");
+        assert_eq!(next_bucket_us(day, Grain::Day, berlin), Some(day + 25 * 3_600_000_000));
+        // Sao Paulo changed at midnight: 2018-11-04 starts at 01:00.
+        let sao_paulo = chrono_tz::America::Sao_Paulo;
+        assert_eq!(bucket_start_us(us("2018-11-04T12:00:00Z"), Grain::Day, sao_paulo), Some(us("2018-11-04T03:00:00Z")));
+    }
+
+    #[test]
+    fn half_hour_zones_have_hours_of_their_own() {
+        assert_eq!(bucket_start_us(us("2026-01-01T00:10:00Z"), Grain::Hour, chrono_tz::Asia::Kolkata), Some(us("2025-12-31T23:30:00Z")));
+    }
+}
