@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
+    draining: CancellationToken,
     stopping: CancellationToken,
     failure: Arc<watch::Sender<Option<String>>>,
 }
@@ -37,7 +38,7 @@ impl Default for Tasks {
 impl Tasks {
     /// No tasks yet.
     pub fn new() -> Self {
-        Self { tracker: TaskTracker::new(), stopping: CancellationToken::new(), failure: Arc::new(watch::Sender::new(None)) }
+        Self { tracker: TaskTracker::new(), draining: CancellationToken::new(), stopping: CancellationToken::new(), failure: Arc::new(watch::Sender::new(None)) }
     }
 
     /// Runs a task for the life of the process. It watches [`Tasks::stopping`] and then returns `Ok(())`.
@@ -81,13 +82,19 @@ impl Tasks {
         });
     }
 
-    /// Cancelled when the process is to end.
+    /// Cancelled first, when the process is asked to end: long streams finish what is under way and close, calls go on.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Cancelled when the listeners are closed and background work is to end.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
     /// Tells every task to end and waits for them, up to `limit`.
     pub async fn stop(&self, limit: Duration) -> Result<(), TasksStillRunning> {
+        self.draining.cancel();
         self.stopping.cancel();
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait()).await.map_err(|_| TasksStillRunning { running: self.tracker.len(), limit })

@@ -2,6 +2,7 @@
 //! call goes through the same routes and layers as a remote one, only the socket is missing.
 
 use std::error::Error;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
@@ -129,6 +130,36 @@ pub fn remote(url: &str, token: &ClusterToken) -> Result<PeerChannel, TransportE
         request
     });
     Ok(BoxCloneSyncService::new(service))
+}
+
+/// A peer that is not started yet, and how to name it once it is: services of one process know each other in a ring.
+/// Calls before that fail as if the peer were down.
+pub fn deferred() -> (PeerChannel, Deferred) {
+    let target = Arc::new(OnceLock::new());
+    let service = tower::service_fn({
+        let target = Arc::clone(&target);
+        move |request: Request<Body>| {
+            let target: Option<PeerChannel> = target.get().cloned();
+            async move {
+                match target {
+                    Some(channel) => channel.oneshot(request).await,
+                    None => Err(PeerError("it has not started yet".into())),
+                }
+            }
+        }
+    });
+    (BoxCloneSyncService::new(service), Deferred(target))
+}
+
+/// Names the peer of a [`deferred`] channel.
+#[derive(Clone)]
+pub struct Deferred(Arc<OnceLock<PeerChannel>>);
+
+impl Deferred {
+    /// Calls go to `channel` from now on. Only the first call counts.
+    pub fn resolve(&self, channel: PeerChannel) {
+        let _ = self.0.set(channel);
+    }
 }
 
 /// A request from one service to another, on behalf of `tenant`.

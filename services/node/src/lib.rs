@@ -1,1 +1,11 @@
-//! segue-node
+//! The process: which services run in it, how they find each other, and the operator's command line.
+
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod json;
+pub mod process;
+pub mod settings;
+
+pub use process::Process;
+pub use settings::{Service, Settings};
