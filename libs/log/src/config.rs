@@ -15,7 +15,7 @@ const PARTITIONS_MAX: u16 = 1024;
 /// Where the log is and how much it keeps.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `embedded:<folder>` or `nats://[user:password@]host:port[,host:port…]`.
+    /// `embedded:<folder>` (files go to `<folder>/log`) or `nats://[user:password@]host:port[,host:port…]`.
     pub url: String,
     /// Partitions per topic. Fixed when the log is created.
     pub partitions: u16,

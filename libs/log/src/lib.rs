@@ -7,7 +7,7 @@
 //!
 //! | URL | where | appends | reads |
 //! |---|---|---|---|
-//! | `embedded:<folder>` | one SQLite file per topic, one process | group commit: all waiting appends share one sync to disk | by range, woken in process |
+//! | `embedded:<folder>` | one SQLite file per topic in `<folder>/log`, one process | group commit: all waiting appends share one sync to disk | by range, woken in process |
 //! | `nats://host:port` | JetStream, one stream per topic and partition | one message per batch, many in flight | one pull per call, on a consumer kept open |
 //!
 //! # Promises
@@ -58,6 +58,7 @@ mod config;
 mod embedded;
 mod error;
 mod log;
+mod nats;
 mod types;
 
 pub use backend::{BoxFuture, LogBackend};

@@ -1,9 +1,11 @@
 //! [`Log`]: the handle that services keep. It checks arguments; the backend does the work.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::LogBackend;
 use crate::embedded::EmbeddedLog;
+use crate::nats::NatsLog;
 use crate::types::is_party_name;
 use crate::{Appended, Bounds, LogConfig, LogError, NewBatch, ReadLimits, StoredBatch, Topic, TopicUsage, Trimmed};
 
@@ -22,7 +24,11 @@ impl Log {
         config.validate()?;
         let (partitions, payload_bytes_max) = (config.partitions, config.payload_bytes_max);
         let backend: Arc<dyn LogBackend> = match config.url.split_once(':') {
-            Some(("embedded", folder)) if !folder.is_empty() => Arc::new(EmbeddedLog::open(folder.into(), config).await?),
+            Some(("embedded", folder)) if !folder.is_empty() => {
+                // A folder of its own: the data folder is usually shared with the stores, whose files look alike.
+                Arc::new(EmbeddedLog::open(Path::new(folder).join("log"), config).await?)
+            }
+            Some(("nats" | "tls", _)) => Arc::new(NatsLog::open(config).await?),
             _ => {
                 return Err(LogError::InvalidConfig { reason: "log.url starts with neither `embedded:` nor `nats://`".to_owned() });
             }

@@ -31,8 +31,8 @@ pub enum StoreError {
         /// The name as given.
         namespace: String,
     },
-    /// The folder of a SQLite file could not be made.
-    #[error("cannot create the folder {path}: check that the process may write there")]
+    /// The folder of a SQLite file, or a lock in it, could not be made.
+    #[error("cannot create {path}: check that the process may write there")]
     Folder {
         /// The folder.
         path: String,

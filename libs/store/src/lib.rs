@@ -10,7 +10,7 @@
 //! | [`on_tx!`] | statements of a [`Tx`] | the writer connection, `BEGIN IMMEDIATE` | one connection |
 //!
 //! ```no_run
-//! # use segue_store::{Db, StoreError, on_db, on_tx};
+//! # use segue_store::{Db, Run, StoreError, on_db, on_tx};
 //! const INSERT_ALIAS: &str = "INSERT INTO alias (tenant, name, target) VALUES ($1, $2, $3)
 //!     ON CONFLICT (tenant, name) DO UPDATE SET target = excluded.target";
 //! const FIND_ALIAS: &str = "SELECT name, target FROM alias WHERE tenant = $1 AND name = $2";
@@ -20,7 +20,7 @@
 //!
 //! async fn put_alias(db: &Db, tenant: i64, name: &str, target: &str) -> Result<(), StoreError> {
 //!     let mut tx = db.begin().await?;
-//!     on_tx!(tx, conn => sqlx::query(INSERT_ALIAS).bind(tenant).bind(name).bind(target).execute(conn).await)?;
+//!     on_tx!(tx, conn => sqlx::query(INSERT_ALIAS).bind(tenant).bind(name).bind(target).run(conn).await)?;
 //!     tx.commit().await
 //! }
 //!
@@ -28,6 +28,8 @@
 //!     Ok(on_db!(db, pool => sqlx::query_as(FIND_ALIAS).bind(tenant).bind(name).fetch_optional(pool).await)?)
 //! }
 //! ```
+//!
+//! `execute` answers with another type on each database; [`Run::run`] is the same and answers with the number of rows.
 //!
 //! # What binds and decodes the same way on both
 //!
@@ -78,12 +80,14 @@
 mod db;
 mod error;
 mod open;
+mod run;
 mod schema;
 mod tx;
 
 pub use db::{Db, DbKind, PoolRef, SqliteDb};
 pub use error::{ConstraintKind, StoreError};
 pub use open::Migrations;
+pub use run::{CountsRows, Run};
 pub use schema::drop_schemas_with_prefix;
 pub use tx::{ConnRef, Tx};
 

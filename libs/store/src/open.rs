@@ -1,6 +1,7 @@
 //! Opening a [`Db`]: reading the URL, preparing the file or schema, migrating.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -93,7 +94,11 @@ async fn open_sqlite(folder: &str, namespace: &str, migrator: &'static Migrator)
         .test_before_acquire(false)
         .connect_with(options.clone())
         .await?;
-    if let Err(error) = migrator.run(&writer).await {
+    // The migrator locks PostgreSQL by itself, and SQLite not at all.
+    let lock = lock_file(folder.join(format!("{namespace}.migrate.lock"))).await?;
+    let migrated = migrator.run(&writer).await;
+    drop(lock);
+    if let Err(error) = migrated {
         writer.close().await;
         return Err(error.into());
     }
@@ -106,6 +111,14 @@ async fn open_sqlite(folder: &str, namespace: &str, migrator: &'static Migrator)
         .connect_with(options.pragma("query_only", "on"))
         .await?;
     Ok(Db::Sqlite(SqliteDb { writer, readers }))
+}
+
+/// Waits for the lock; it ends with the file handle, also when the process dies.
+async fn lock_file(path: PathBuf) -> Result<File, StoreError> {
+    let folder_error = |source| StoreError::Folder { path: path.display().to_string(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(folder_error)?;
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+    locked.map_err(std::io::Error::other).and_then(|locked| locked).map_err(folder_error)
 }
 
 async fn open_postgres(url: &str, namespace: &str, migrator: &'static Migrator) -> Result<Db, StoreError> {

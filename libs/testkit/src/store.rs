@@ -48,6 +48,14 @@ impl TempStore {
         }
     }
 
+    /// The folder of SQLite files.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        match &self.place {
+            Place::Folder(folder) => Some(folder.path()),
+            Place::Schemas { .. } => None,
+        }
+    }
+
     /// What to put into `store.url`.
     pub fn url(&self) -> &str {
         &self.url

@@ -1,0 +1,58 @@
+//! What is particular to the embedded backend: its files.
+
+use segue_log::LogError;
+use segue_testkit::TempLog;
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use crate::{EVENTS, NOW, batch, noise, read_all, texts};
+
+async fn change(temp: &TempLog, sql: &'static str) -> anyhow::Result<()> {
+    let file = temp.folder().expect("it has a folder").join("log/events.sqlite");
+    let mut conn = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await?;
+    sqlx::query(sql).execute(&mut conn).await?;
+    conn.close().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_batch_is_named_and_the_others_can_be_read() -> anyhow::Result<()> {
+    const DAMAGES: [&str; 4] = [
+        // Partition 1, position 3: its id is 1 << 48 | 3.
+        "UPDATE batch SET payload = substr(payload, 1, 900) || x'00ff00ff' || substr(payload, 905) WHERE id = (1 << 48) + 3",
+        "UPDATE batch SET payload = x'' WHERE id = (1 << 48) + 3",
+        "UPDATE batch SET size = size * 1000000 WHERE id = (1 << 48) + 3",
+        "DELETE FROM batch WHERE id = (1 << 48) + 3",
+    ];
+    for damage in DAMAGES {
+        let temp = TempLog::embedded();
+        let log = temp.open().await?;
+        for n in 1..=5 {
+            log.append(EVENTS, 1, batch(noise(n, 2_000))).await?;
+        }
+        log.close().await?;
+        change(&temp, damage).await?;
+
+        let log = temp.open().await?;
+        assert_eq!(log.read(EVENTS, 1, 0, NOW).await?.len(), 2, "what comes before it: {damage}");
+        let error = log.read(EVENTS, 1, 2, NOW).await.unwrap_err();
+        assert!(matches!(&error, LogError::Corrupt { topic, partition: 1, position: 3, .. } if topic == "events"), "{damage}: {error}");
+        assert!(!error.is_retryable());
+        assert_eq!(read_all(&log, EVENTS, 1, 3).await?.len(), 2, "what comes after it: {damage}");
+        assert_eq!(log.append(EVENTS, 1, batch("on")).await?.position, 6);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_every_handle_frees_the_log() -> anyhow::Result<()> {
+    let temp = TempLog::embedded();
+    for n in 1..=3u64 {
+        let log = temp.open().await?;
+        assert_eq!(log.append(EVENTS, 0, batch(n.to_string())).await?.position, n);
+        drop(log);
+    }
+    let log = temp.open().await?;
+    assert_eq!(texts(&read_all(&log, EVENTS, 0, 0).await?), ["1", "2", "3"]);
+    Ok(())
+}
