@@ -44,7 +44,8 @@ pub struct Gateway {
 impl Gateway {
     /// Connects. `tenant` is for operator keys: the tenant to act on.
     pub async fn connect(url: &str, key: &str, tenant: Option<&str>) -> anyhow::Result<Self> {
-        let mut endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url:?} is no address like http://127.0.0.1:7171"))?;
+        let mut endpoint =
+            Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url:?} is no address like http://127.0.0.1:7171"))?;
         if url.starts_with("https:") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_enabled_roots())?;
         }
@@ -68,7 +69,8 @@ impl Gateway {
         Ok(Self { channel: self.channel.clone(), credentials: Credentials { authorization, act_as: None } })
     }
 
-    fn transport(&self) -> Authorized {
+    /// A transport for any generated client.
+    pub fn transport(&self) -> Authorized {
         InterceptedService::new(self.channel.clone(), self.credentials.clone())
     }
 
@@ -109,7 +111,8 @@ impl Gateway {
             if resolved.is_empty() {
                 let now = ingest.get_pipeline_status(GetPipelineStatusRequest {}).await?.into_inner().partitions;
                 let behind = |target: &&segue_proto::ingest::v1::PartitionStatus| {
-                    now.iter().any(|partition| partition.partition == target.partition && partition.resolved_position < target.accepted_position)
+                    now.iter()
+                        .any(|partition| partition.partition == target.partition && partition.resolved_position < target.accepted_position)
                 };
                 if !accepted.iter().any(|target| behind(&target)) {
                     resolved = now;
@@ -118,7 +121,9 @@ impl Gateway {
             if !resolved.is_empty() {
                 let indexed = analytics.get_index_status(GetIndexStatusRequest {}).await?.into_inner().partitions;
                 let done = resolved.iter().all(|target| {
-                    indexed.iter().any(|partition| partition.partition == target.partition && partition.position >= target.resolved_topic_position)
+                    indexed
+                        .iter()
+                        .any(|partition| partition.partition == target.partition && partition.position >= target.resolved_topic_position)
                 });
                 if done {
                     return Ok(());

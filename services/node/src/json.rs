@@ -6,7 +6,8 @@ use anyhow::Context;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-static POOL: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| DescriptorPool::decode(segue_proto::DESCRIPTORS).map_err(|error| error.to_string()));
+static POOL: LazyLock<Result<DescriptorPool, String>> =
+    LazyLock::new(|| DescriptorPool::decode(segue_proto::DESCRIPTORS).map_err(|error| error.to_string()));
 
 fn descriptor(name: &str) -> anyhow::Result<prost_reflect::MessageDescriptor> {
     let pool = POOL.as_ref().map_err(|error| anyhow::anyhow!("the contract cannot be read: {error}"))?;

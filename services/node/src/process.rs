@@ -242,7 +242,12 @@ async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}; is another process using it?"))
 }
 
-fn spawn_server(listener: TcpListener, router: Router, limits: ServerLimits, stop: &CancellationToken) -> tokio::task::JoinHandle<anyhow::Result<()>> {
+fn spawn_server(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<anyhow::Result<()>> {
     #[allow(clippy::disallowed_methods, reason = "Process::stop waits for it before the supervised tasks are told to end")]
     tokio::spawn(server::serve(listener, router, limits, stop.clone()))
 }

@@ -94,7 +94,14 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { url: String::new(), partitions: 4, retention_age_hours: 14 * 24, retention_bytes: 50 << 30, replicas: 1, prefix: "segue".to_owned() }
+        Self {
+            url: String::new(),
+            partitions: 4,
+            retention_age_hours: 14 * 24,
+            retention_bytes: 50 << 30,
+            replicas: 1,
+            prefix: "segue".to_owned(),
+        }
     }
 }
 
@@ -211,13 +218,18 @@ impl Settings {
     fn server_faults(&self, faults: &mut Vec<FieldViolation>) {
         for name in &self.server.services {
             if name != "all" && !Service::ALL.iter().any(|service| service.name() == name) {
-                faults.push(FieldViolation::new("server.services", format!("{name:?} is no service; there are all, gateway, ingest, identity and analytics")));
+                faults.push(FieldViolation::new(
+                    "server.services",
+                    format!("{name:?} is no service; there are all, gateway, ingest, identity and analytics"),
+                ));
             }
         }
         if self.services().is_empty() {
             faults.push(FieldViolation::new("server.services", "at least one"));
         }
-        for (key, address, optional) in [("server.listen", &self.server.listen, false), ("server.internal_listen", &self.server.internal_listen, true)] {
+        for (key, address, optional) in
+            [("server.listen", &self.server.listen, false), ("server.internal_listen", &self.server.internal_listen, true)]
+        {
             if !(optional && address.is_empty()) && address.parse::<std::net::SocketAddr>().is_err() {
                 faults.push(FieldViolation::new(key, format!("{address:?} is not an address and port like 127.0.0.1:7171")));
             }
@@ -236,7 +248,10 @@ impl Settings {
             return;
         }
         if self.server.internal_listen.is_empty() {
-            faults.push(FieldViolation::new("server.internal_listen", "needed, since some services run elsewhere and peers must reach this one"));
+            faults.push(FieldViolation::new(
+                "server.internal_listen",
+                "needed, since some services run elsewhere and peers must reach this one",
+            ));
         }
         for (user, needs) in [
             (Service::Gateway, &[Service::Ingest, Service::Identity, Service::Analytics][..]),
@@ -246,8 +261,15 @@ impl Settings {
         ] {
             for peer in needs {
                 let key = format!("peers.{}", peer.name());
-                if here.contains(&user) && !here.contains(peer) && self.peer_url(*peer).is_empty() && !faults.iter().any(|fault| fault.field == key) {
-                    faults.push(FieldViolation::new(key, format!("needed: {} runs here and calls {}, which does not", user.name(), peer.name())));
+                if here.contains(&user)
+                    && !here.contains(peer)
+                    && self.peer_url(*peer).is_empty()
+                    && !faults.iter().any(|fault| fault.field == key)
+                {
+                    faults.push(FieldViolation::new(
+                        key,
+                        format!("needed: {} runs here and calls {}, which does not", user.name(), peer.name()),
+                    ));
                 }
             }
         }
