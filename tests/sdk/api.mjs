@@ -12,7 +12,7 @@ const callMsMax = 15_000;
 const definition = loader.loadSync(
   ['segue/analytics/v1/analytics.proto', 'segue/identity/v1/identity.proto', 'segue/ingest/v1/ingest.proto',
     'segue/ingest/v1/quarantine.proto'],
-  { includeDirs: [protoFolder], keepCase: true, longs: String, enums: String, oneofs: true },
+  { includeDirs: [protoFolder], keepCase: true, longs: String, enums: String, oneofs: true, defaults: true },
 );
 const { segue } = grpc.loadPackageDefinition(definition);
 
@@ -30,7 +30,10 @@ export class Api {
   #call(client, method, request) {
     const options = { deadline: Date.now() + callMsMax };
     return new Promise((resolve, reject) => {
-      client[method](request, this.metadata, options, (error, answer) => (error ? reject(error) : resolve(answer)));
+      client[method](request, this.metadata, options, (error, answer) => {
+        if (error) reject(Object.assign(new Error(`${method}: ${error.message}`), { code: error.code }));
+        else resolve(answer);
+      });
     });
   }
 

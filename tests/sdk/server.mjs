@@ -19,6 +19,12 @@ function freePort() {
   });
 }
 
+// The caller's own settings must not leak into the server under test.
+function cleanEnvironment() {
+  const ours = (name) => name.startsWith('SEGUE__') || name === 'SEGUE_SERVER' || name === 'SEGUE_KEY';
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours(name)));
+}
+
 export class Server {
   static async start(binary) {
     const folder = mkdtempSync(path.join(tmpdir(), 'segue-sdk-'));
@@ -26,7 +32,10 @@ export class Server {
     const listen = `127.0.0.1:${await freePort()}`;
     const log = path.join(folder, 'log');
     const output = openSync(log, 'a');
-    const child = spawn(binary, ['run', '--data-dir', dataDir, '--listen', listen], { stdio: ['ignore', output, output] });
+    const child = spawn(binary, ['run', '--data-dir', dataDir, '--listen', listen], {
+      stdio: ['ignore', output, output],
+      env: cleanEnvironment(),
+    });
     const server = new Server(binary, child, folder, dataDir, listen, log);
     await server.#untilReady();
     return server;
@@ -58,9 +67,8 @@ export class Server {
 
   /** Runs an operator's command against this server and gives its JSON. */
   command(...words) {
-    const options = ['--data-dir', this.dataDir, '--output', 'json'];
-    const environment = { ...process.env, SEGUE__SERVER__LISTEN: this.listen };
-    const printed = execFileSync(this.binary, [...words, ...options], { encoding: 'utf8', env: environment });
+    const options = ['--data-dir', this.dataDir, '--server', this.url, '--output', 'json'];
+    const printed = execFileSync(this.binary, [...words, ...options], { encoding: 'utf8', env: cleanEnvironment() });
     return JSON.parse(printed);
   }
 
