@@ -1,0 +1,103 @@
+//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve` and `persons` do the work.
+
+mod persons;
+mod resolve;
+
+use segue_model::{Module, TenantId};
+use segue_proto::identity::v1::identity_service_server::IdentityService;
+use segue_proto::identity::v1::{
+    GetIdentityStatusRequest, GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse,
+    ListPersonsRequest, ListPersonsResponse, MergePersonsRequest, MergePersonsResponse, Person, ResolveBatchRequest, ResolveBatchResponse,
+};
+use segue_runtime::caller::{Caller, Role};
+use segue_runtime::status::reply;
+use segue_runtime::TenantDirectory;
+use segue_store::Db;
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status};
+
+use crate::Config;
+use crate::error::IdentityError;
+use crate::identifier::Identifiers;
+use crate::writer::Job;
+
+/// The service. Cheap to share.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) config: Config,
+    pub(crate) db: Db,
+    pub(crate) tenants: TenantDirectory,
+    pub(crate) identifiers: Identifiers,
+    pub(crate) jobs: mpsc::Sender<Job>,
+}
+
+impl Identity {
+    /// The tenant on whose behalf the caller may do this, if identity is switched on for it.
+    fn admit<T>(&self, request: &Request<T>, least: Role) -> Result<TenantId, IdentityError> {
+        let caller = Caller::of(request)?;
+        caller.require(least)?;
+        let tenant = caller.tenant()?.clone();
+        match self.tenants.get(&tenant) {
+            None => Err(IdentityError::TenantUnknown { tenant }),
+            Some(_) if !self.tenants.is_on(&tenant, Module::Identity) => Err(IdentityError::ModuleDisabled { tenant }),
+            Some(_) => Ok(tenant),
+        }
+    }
+
+    /// Hands a job to the writer and waits for what comes of it.
+    async fn submit<T>(&self, job: Job, outcome: oneshot::Receiver<Result<T, IdentityError>>) -> Result<T, IdentityError> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => IdentityError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => IdentityError::Stopping,
+        })?;
+        outcome.await.unwrap_or(Err(IdentityError::Stopping))
+    }
+}
+
+#[tonic::async_trait]
+impl IdentityService for Identity {
+    async fn resolve_batch(&self, request: Request<ResolveBatchRequest>) -> Result<Response<ResolveBatchResponse>, Status> {
+        reply(match self.admit(&request, Role::Service) {
+            Ok(tenant) => self.resolve(tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn get_person(&self, request: Request<GetPersonRequest>) -> Result<Response<Person>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.person(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn list_persons(&self, request: Request<ListPersonsRequest>) -> Result<Response<ListPersonsResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.persons(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn list_link_records(&self, request: Request<ListLinkRecordsRequest>) -> Result<Response<ListLinkRecordsResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.link_records(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn merge_persons(&self, request: Request<MergePersonsRequest>) -> Result<Response<MergePersonsResponse>, Status> {
+        reply(match self.admit(&request, Role::Editor) {
+            Ok(tenant) => self.merge(tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn get_identity_status(
+        &self,
+        request: Request<GetIdentityStatusRequest>,
+    ) -> Result<Response<GetIdentityStatusResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.status(&tenant).await,
+            Err(error) => Err(error),
+        })
+    }
+}

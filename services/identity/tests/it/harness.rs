@@ -1,0 +1,132 @@
+//! A running service over a temporary store and log, and a short notation for events.
+//!
+//! An event is a line of words: `kind:value` is an identifier, with the short kinds below; `logout`, `group`, `identify` and
+//! `alias:value` say what it is; `name=value` sets a trait; `@n` sets its time in seconds.
+
+use std::time::Duration;
+
+use segue_identity::{Config, Deps};
+use segue_log::Log;
+use segue_model::module::ModuleSet;
+use segue_model::{ManualClock, Module, TenantId};
+use segue_proto::events::v1::value::Kind as ValueKind;
+use segue_proto::events::v1::{EventKind, Identifier, Value};
+use segue_proto::identity::v1::identity_service_client::IdentityServiceClient;
+use segue_proto::identity::v1::{ResolveBatchRequest, ResolveBatchResponse, Subject};
+use segue_runtime::transport::{PeerChannel, for_tenant, local};
+use segue_runtime::{Tasks, Tenant, TenantDirectory};
+use segue_testkit::{TempLog, TempStore};
+use std::sync::Arc;
+use tonic::Status;
+
+/// One process with identity in it.
+pub struct Process {
+    pub client: IdentityServiceClient<PeerChannel>,
+    pub tenants: TenantDirectory,
+    pub log: Log,
+    tasks: Tasks,
+}
+
+impl Process {
+    pub async fn start(store: &TempStore, log: &Log, config: Config) -> anyhow::Result<Process> {
+        let tenants = TenantDirectory::fixed([shop(), other()].map(|id| Tenant::new(id, switched_on())).to_vec());
+        let tasks = Tasks::new();
+        let deps = Deps {
+            config,
+            store_url: store.url().to_owned(),
+            log: log.clone(),
+            clock: Arc::new(ManualClock::new(1_000_000)),
+            tenants: tenants.clone(),
+            tasks: tasks.clone(),
+        };
+        let started = segue_identity::start(deps).await?;
+        let client = IdentityServiceClient::new(local(started.routes)).max_decoding_message_size(64 << 20);
+        Ok(Process { client, tenants, log: log.clone(), tasks })
+    }
+
+    /// Ends the process as a crash would, as far as its store can tell.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.tasks.stop(Duration::from_secs(10)).await?)
+    }
+
+    /// Resolves lines of events for the tenant `shop`.
+    pub async fn resolve(&self, source: &str, sequence: u64, events: &[&str]) -> Result<ResolveBatchResponse, Status> {
+        self.resolve_for(&shop(), source, sequence, events.iter().map(|line| event(line)).collect()).await
+    }
+
+    pub async fn resolve_for(
+        &self,
+        tenant: &TenantId,
+        source: &str,
+        sequence: u64,
+        subjects: Vec<Subject>,
+    ) -> Result<ResolveBatchResponse, Status> {
+        let request = ResolveBatchRequest { source: source.to_owned(), sequence, subjects };
+        Ok(self.client.clone().resolve_batch(for_tenant(tenant, request)).await?.into_inner())
+    }
+}
+
+/// A folder or server for the log, opened.
+pub async fn log() -> anyhow::Result<(TempLog, Log)> {
+    let place = TempLog::embedded();
+    let log = place.open().await?;
+    Ok((place, log))
+}
+
+pub fn shop() -> TenantId {
+    "shop".parse().expect("a tenant id")
+}
+
+pub fn other() -> TenantId {
+    "other".parse().expect("a tenant id")
+}
+
+pub fn switched_on() -> ModuleSet {
+    [Module::Ingest, Module::Identity].into_iter().collect()
+}
+
+/// Person numbers of an answer.
+pub fn persons(answer: &ResolveBatchResponse) -> Vec<u32> {
+    answer.resolutions.iter().map(|resolution| resolution.person).collect()
+}
+
+pub fn identifier(kind: &str, value: &str) -> Identifier {
+    let kind = match kind {
+        "u" => "user_id",
+        "a" => "anonymous_id",
+        "d" => "device_id",
+        "p" => "push_token",
+        "e" => "email",
+        other => other,
+    };
+    Identifier { kind: kind.to_owned(), value: value.to_owned() }
+}
+
+pub fn text(value: &str) -> Value {
+    Value { kind: Some(ValueKind::StringValue(value.to_owned())) }
+}
+
+/// One event from its line.
+pub fn event(line: &str) -> Subject {
+    let mut subject = Subject { kind: EventKind::Track as i32, ..Subject::default() };
+    for word in line.split_whitespace() {
+        if let Some(seconds) = word.strip_prefix('@') {
+            subject.time_us = seconds.parse::<i64>().expect("a time") * 1_000_000;
+        } else if let Some(previous) = word.strip_prefix("alias:") {
+            subject.kind = EventKind::Alias as i32;
+            subject.previous_id = previous.to_owned();
+        } else if let Some((name, value)) = word.split_once('=') {
+            subject.traits.insert(name.to_owned(), text(value));
+        } else if let Some((kind, value)) = word.split_once(':') {
+            subject.identifiers.push(identifier(kind, value));
+        } else {
+            match word {
+                "logout" => subject.logout = true,
+                "group" => subject.kind = EventKind::Group as i32,
+                "identify" => subject.kind = EventKind::Identify as i32,
+                _ => panic!("{word} in {line}"),
+            }
+        }
+    }
+    subject
+}

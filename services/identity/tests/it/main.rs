@@ -1,0 +1,8 @@
+//! Identity as its callers see it, on every store there is.
+
+mod calls;
+mod changes;
+mod harness;
+mod reference;
+mod resolving;
+mod scenarios;
