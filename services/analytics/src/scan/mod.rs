@@ -26,7 +26,9 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 pub use column::{Column, ItemField, PropertyScope, PropertyType, StoredProperty};
+pub(crate) use column::{decimal_type, item_element, item_fields, text_type, value_type};
 pub use json::{decode_value, encode_value};
+pub(crate) use json::{timestamp_of, timestamp_us};
 pub use read::Scan;
 pub use snapshot::{PERSONS_PER_CHUNK, Snapshot};
 pub(crate) use snapshot::{Run, View};

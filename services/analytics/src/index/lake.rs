@@ -1,0 +1,96 @@
+//! Where event files lie: a folder now, an object store in time. Paths are below the URL and start with the tenant.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+
+/// The place of event files. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    store: Arc<dyn ObjectStore>,
+    /// Set when the store is a folder of this machine: reads are then plain reads, and writes are synced.
+    folder: Option<PathBuf>,
+    /// Where reads of other stores wait.
+    runtime: tokio::runtime::Handle,
+}
+
+/// A file that exists in the lake.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) modified_us: i64,
+}
+
+impl Lake {
+    /// Opens `file:<folder>`, creating the folder. Call it inside a runtime.
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        let folder = match url.split_once(':') {
+            Some(("file", folder)) => folder.strip_prefix("//").unwrap_or(folder),
+            _ => anyhow::bail!("lake.url is `{url}`: it must be `file:<folder>` (object stores are not built in)"),
+        };
+        anyhow::ensure!(!folder.is_empty(), "lake.url names no folder: write `file:<folder>`");
+        let folder = PathBuf::from(folder);
+        std::fs::create_dir_all(&folder).with_context(|| format!("the folder {} of lake.url cannot be created", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("the folder {} cannot be read", folder.display()))?;
+        let store = Arc::new(LocalFileSystem::new_with_prefix(&folder)?.with_automatic_cleanup(false));
+        Ok(Self { store, folder: Some(folder), runtime: tokio::runtime::Handle::try_current()? })
+    }
+
+    /// Reads ranges of a file. Blocks: call it on a blocking thread.
+    pub(crate) fn read(&self, name: &str, ranges: &[Range<u64>]) -> anyhow::Result<Vec<Bytes>> {
+        match &self.folder {
+            Some(folder) => {
+                let file = File::open(folder.join(name))?;
+                ranges
+                    .iter()
+                    .map(|range| {
+                        let mut buffer = vec![0; usize::try_from(range.end - range.start)?];
+                        file.read_exact_at(&mut buffer, range.start)?;
+                        Ok(Bytes::from(buffer))
+                    })
+                    .collect()
+            }
+            None => Ok(self.runtime.block_on(self.store.get_ranges(&Path::from(name), ranges))?),
+        }
+    }
+
+    /// Writes a new file and returns when it is on disk.
+    pub(crate) async fn write(&self, name: &str, content: Bytes) -> anyhow::Result<()> {
+        self.store.put(&Path::from(name), PutPayload::from_bytes(content)).await?;
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let path = folder.join(name);
+        tokio::task::spawn_blocking(move || sync(&folder, &path)).await?
+    }
+
+    /// Deletes a file; one that is gone is fine.
+    pub(crate) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        match self.store.delete(&Path::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// All files.
+    pub(crate) async fn list(&self) -> anyhow::Result<Vec<Found>> {
+        let all: Vec<_> = self.store.list(None).try_collect().await?;
+        Ok(all.into_iter().map(|meta| Found { name: meta.location.to_string(), modified_us: meta.last_modified.timestamp_micros() }).collect())
+    }
+}
+
+/// Puts a file and the folders that name it on disk.
+fn sync(root: &FsPath, path: &FsPath) -> anyhow::Result<()> {
+    File::open(path)?.sync_all()?;
+    for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The index: what every tenant's events are kept in, and who works on it.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`consumer`] | follows the log: events into tails, merged persons into redirects |
+//! | [`catchup`] | reads again, for one tenant, what passed by while its analytics was off |
+//! | [`flush`] | writes tails to files and positions to the store |
+//! | [`merge`] | puts small files together |
+//! | [`maintain`] | decides when each of these runs; opens and unloads tenants |
+//!
+//! # Positions
+//!
+//! What is in files is known per tenant and partition (`flushed`): publishing files and moving it is one transaction, so each
+//! event is counted once whatever crashes. `log_position` says where to start reading a partition: before the first batch that
+//! any tenant has in its tail alone. A batch of a tenant at or before its `flushed` position is passed by on reading again.
+//!
+//! Lock order: partition, then tenant.
+
+pub(crate) mod builder;
+mod catchup;
+mod consumer;
+pub(crate) mod files;
+mod flush;
+mod items;
+mod lake;
+mod maintain;
+mod merge;
+mod merge_plan;
+pub(crate) mod property;
+pub(crate) mod redirects;
+pub(crate) mod run;
+mod status;
+mod tail;
+mod text;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use segue_log::{Log, Topic};
+use segue_model::{Clock, Module, TenantId};
+use segue_runtime::TenantDirectory;
+use segue_store::StoreError;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::scan::{ScanError, Snapshot};
+use crate::store::Catalogue;
+use files::{ColumnCache, FileHandle};
+pub use lake::Lake;
+pub(crate) use maintain::spawn_workers;
+use tail::{Lane, TenantIndex, TenantState};
+
+/// Events with persons.
+pub(crate) const RESOLVED: Topic = Topic::new("resolved");
+/// Persons that were merged.
+pub(crate) const IDENTITY: Topic = Topic::new("identity");
+/// Who we are to the log.
+pub(crate) const CONSUMER: &str = "analytics";
+
+/// Bits of a sequence that count events within a batch: more than fit the largest payload of the log.
+const EVENT_BITS: u32 = 24;
+
+/// The sequence of an event: unique and ascending within a partition, the same whenever the batch is read again.
+pub(crate) fn sequence(position: u64, event: u64) -> u64 {
+    (position << EVENT_BITS) | (event & ((1 << EVENT_BITS) - 1))
+}
+
+/// The index of all tenants. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Index {
+    shared: Arc<Shared>,
+    /// Ends the scans of snapshots that are taken through this handle.
+    cancelled: CancellationToken,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) lake: Lake,
+    pub(crate) cache: ColumnCache,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) directory: TenantDirectory,
+    pub(crate) log: Log,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantIndex>>>,
+    /// Held while a tenant is loaded, so that it is loaded once.
+    opening: tokio::sync::Mutex<()>,
+    partitions: BTreeMap<u16, Mutex<Partition>>,
+    /// Held while marks of skipped batches are stored or removed.
+    marks: tokio::sync::Mutex<()>,
+    tail_bytes: Arc<AtomicUsize>,
+    /// Catch-ups under way, with their progress from 0 to 1.
+    catching_up: Mutex<HashMap<TenantId, f64>>,
+    /// Something may have become due for a flush.
+    flush_wanted: Notify,
+    /// A flush made room in memory.
+    room: Notify,
+    deletions: mpsc::UnboundedSender<String>,
+}
+
+/// Where this process is in a partition of `resolved`.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    /// Last batch that every tenant has taken in or passed by.
+    pub(crate) consumed: u64,
+    /// As stored.
+    pub(crate) saved: u64,
+    /// Everything appended before this moment was consumed.
+    pub(crate) watermark_us: i64,
+    /// First batch that each tenant has passed by; true when it is stored.
+    pub(crate) skipped: HashMap<TenantId, (u64, bool)>,
+}
+
+impl Index {
+    /// Opens the index without any work on it; [`spawn_workers`] starts that. Also gives the names of files to delete.
+    pub(crate) async fn open(
+        config: Config,
+        catalogue: Catalogue,
+        lake: Lake,
+        clock: Arc<dyn Clock>,
+        directory: TenantDirectory,
+        log: Log,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<String>), StoreError> {
+        let numbers: Vec<u16> =
+            if config.partitions.is_empty() { (0..log.partitions()).collect() } else { config.partitions.clone() };
+        let positions = catalogue.positions(RESOLVED.name()).await?;
+        let mut partitions: BTreeMap<u16, Partition> = numbers
+            .into_iter()
+            .map(|number| {
+                let position = positions.get(&number).copied().unwrap_or(0);
+                (number, Partition { consumed: position, saved: position, ..Partition::default() })
+            })
+            .collect();
+        for (tenant, number, position) in catalogue.skipped().await? {
+            if let Some(partition) = partitions.get_mut(&number) {
+                partition.skipped.insert(tenant, (position, true));
+            }
+        }
+        let (deletions, deleted) = mpsc::unbounded_channel();
+        let shared = Shared {
+            cache: ColumnCache::new(config.cache_bytes_max),
+            config,
+            catalogue,
+            lake,
+            clock,
+            directory,
+            log,
+            tenants: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
+            partitions: partitions.into_iter().map(|(number, partition)| (number, Mutex::new(partition))).collect(),
+            marks: tokio::sync::Mutex::default(),
+            tail_bytes: Arc::default(),
+            catching_up: Mutex::default(),
+            flush_wanted: Notify::new(),
+            room: Notify::new(),
+            deletions,
+        };
+        Ok((Self { shared: Arc::new(shared), cancelled: CancellationToken::new() }, deleted))
+    }
+
+    /// The same index; scans of its snapshots end when the token is cancelled.
+    pub fn cancelled_by(&self, token: CancellationToken) -> Self {
+        Self { shared: self.shared.clone(), cancelled: token }
+    }
+
+    /// One consistent view of a tenant's events. [`Index::load`] must have loaded the tenant.
+    pub fn snapshot(&self, tenant: &TenantId) -> Result<Arc<Snapshot>, ScanError> {
+        let loaded = self.shared.tenants.read().get(tenant).cloned();
+        let Some(loaded) = loaded else { return Err(ScanError::NotLoaded { tenant: tenant.to_string() }) };
+        // First the watermark, then the tail: the tail may then hold more, never less.
+        let watermark_us = self.shared.watermark_us(tenant);
+        let view = loaded.view(watermark_us, Duration::from_millis(self.shared.config.snapshot_age_ms_max))?;
+        Ok(Arc::new(Snapshot::new(view, self.cancelled.clone())))
+    }
+
+    /// Loads a tenant's files and redirects, if that has not happened. Does nothing for a tenant whose analytics is off.
+    pub async fn load(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        if self.shared.is_on(tenant) { self.shared.load(tenant).await.map(drop) } else { Ok(()) }
+    }
+
+    /// Writes a tenant's tail to files now.
+    pub async fn flush(&self, tenant: &TenantId) -> anyhow::Result<()> {
+        match self.shared.find(tenant) {
+            Some(tenant) => self.shared.flush(&tenant).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of all tails in memory.
+    pub fn tail_bytes(&self) -> usize {
+        self.shared.tail_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Merges what is due in a tenant's files now; the number of merges.
+    pub async fn merge(&self, tenant: &TenantId) -> anyhow::Result<usize> {
+        let Some(tenant) = self.shared.find(tenant) else { return Ok(0) };
+        let mut merges = 0;
+        while self.shared.merge_next(&tenant).await? {
+            merges += 1;
+        }
+        Ok(merges)
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_on(&self, tenant: &TenantId) -> bool {
+        self.directory.is_on(tenant, Module::Analytics)
+    }
+
+    pub(crate) fn find(&self, tenant: &TenantId) -> Option<Arc<TenantIndex>> {
+        self.tenants.read().get(tenant).cloned()
+    }
+
+    pub(crate) fn loaded(&self) -> Vec<Arc<TenantIndex>> {
+        self.tenants.read().values().cloned().collect()
+    }
+
+    /// The tenant's index, loaded from the catalogue when it is not in memory.
+    pub(crate) async fn load(&self, tenant: &TenantId) -> Result<Arc<TenantIndex>, StoreError> {
+        if let Some(found) = self.find(tenant) {
+            return Ok(found);
+        }
+        let _gate = self.opening.lock().await;
+        if let Some(found) = self.find(tenant) {
+            return Ok(found);
+        }
+        let stored = self.catalogue.load(tenant).await?;
+        let files = stored.files.into_iter().map(|entry| self.handle(tenant, entry)).collect();
+        let lane = |position| Lane { applied: position, flushed: position, ..Lane::default() };
+        let mut lanes: BTreeMap<u16, Lane> = stored.flushed.into_iter().map(|(number, position)| (number, lane(position))).collect();
+        for (number, partition) in &self.partitions {
+            if partition.lock().skipped.contains_key(tenant) {
+                let lane = lanes.entry(*number).or_default();
+                (lane.catching_up, lane.was_skipped) = (true, true);
+            }
+        }
+        let state = TenantState {
+            lanes,
+            files: Arc::new(files),
+            steps: stored.redirects,
+            properties: property::Properties::load(stored.properties),
+            ..TenantState::default()
+        };
+        let loaded = Arc::new(TenantIndex::new(tenant.clone(), state, self.tail_bytes.clone()));
+        self.tenants.write().insert(tenant.clone(), loaded.clone());
+        tracing::debug!(%tenant, "index opened");
+        Ok(loaded)
+    }
+
+    pub(crate) fn handle(&self, tenant: &TenantId, entry: files::FileEntry) -> Arc<FileHandle> {
+        Arc::new(FileHandle::new(tenant.clone(), entry, self.lake.clone(), self.cache.clone(), self.deletions.clone()))
+    }
+
+    /// Everything appended to `resolved` before this moment is in the tenant's tail or files.
+    fn watermark_us(&self, tenant: &TenantId) -> i64 {
+        let of = |partition: &Mutex<Partition>| {
+            let partition = partition.lock();
+            // What is being caught up with may be of any age.
+            if partition.skipped.contains_key(tenant) { 0 } else { partition.watermark_us }
+        };
+        self.partitions.values().map(of).min().unwrap_or(0)
+    }
+
+    /// Where reading a partition may start again: behind it, every batch is in files or passed by for good.
+    pub(crate) fn safe_position(&self, number: u16) -> u64 {
+        let Some(partition) = self.partitions.get(&number) else { return 0 };
+        // First what was consumed, then what is pending: a batch is in the tails before it counts as consumed.
+        let consumed = partition.lock().consumed;
+        let pending = self.loaded().iter().filter_map(|tenant| tenant.pending(number)).min();
+        pending.map_or(consumed, |first| consumed.min(first.saturating_sub(1)))
+    }
+}

@@ -1,0 +1,54 @@
+//! What is indexed, for `GetIndexStatus`.
+
+use segue_log::LogError;
+use segue_model::TenantId;
+use segue_proto::analytics::v1::{GetIndexStatusResponse, IndexedPartition};
+
+use super::{Index, RESOLVED};
+use crate::error::AnalyticsError;
+use crate::scan::{ScanError, timestamp_of};
+
+impl Index {
+    /// Rows, files, positions and delay of a tenant's index.
+    pub async fn status(&self, tenant: &TenantId) -> Result<GetIndexStatusResponse, AnalyticsError> {
+        let shared = &self.shared;
+        let loaded = shared.find(tenant).ok_or_else(|| ScanError::NotLoaded { tenant: tenant.to_string() })?;
+        let watermark_us = shared.watermark_us(tenant);
+        let size = loaded.tail_size();
+        let (files, lanes) = loaded.with(|state| (state.files.clone(), state.lanes.clone()));
+        let file_rows: u64 = files.iter().map(|file| file.entry.rows()).sum();
+        let mut partitions = Vec::with_capacity(shared.partitions.len());
+        for (number, partition) in &shared.partitions {
+            let bounds = match shared.log.bounds(RESOLVED, *number).await {
+                Ok(bounds) => Some(bounds),
+                // The index can be told of without the log.
+                Err(LogError::Unavailable { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let safe = shared.safe_position(*number);
+            let (consumed, skipped) = {
+                let partition = partition.lock();
+                (partition.consumed, partition.skipped.get(tenant).map(|(first, _)| first.saturating_sub(1)))
+            };
+            let flushed = lanes.get(number).map_or(0, |lane| lane.flushed);
+            let position = skipped.unwrap_or(consumed);
+            // Behind the tenant's last event, a partition is in files as far as it is consumed.
+            let has_tail = loaded.pending(*number).is_some();
+            partitions.push(IndexedPartition {
+                partition: u32::from(*number),
+                position,
+                flushed_position: if has_tail || skipped.is_some() { flushed.min(position) } else { flushed.max(safe.min(position)) },
+                log_position: bounds.map_or(consumed, |bounds| bounds.last),
+            });
+        }
+        Ok(GetIndexStatusResponse {
+            rows: file_rows + size.rows as u64,
+            tail_rows: size.rows as u64,
+            files: files.len() as u32,
+            file_bytes: files.iter().map(|file| file.entry.bytes).sum(),
+            watermark: Some(timestamp_of(watermark_us)),
+            partitions,
+            catch_up_progress: shared.catching_up.lock().get(tenant).copied(),
+        })
+    }
+}

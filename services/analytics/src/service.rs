@@ -1,0 +1,140 @@
+//! Dispatch of `AnalyticsService`, and how queries run: on blocking threads, a few at once, ended when the caller goes away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use segue_model::Module;
+use segue_proto::analytics::v1::analytics_service_server::AnalyticsService;
+use segue_proto::analytics::v1::{
+    GetIndexStatusRequest, GetIndexStatusResponse, ListDimensionsRequest, ListDimensionsResponse, QueryEventsRequest, QueryEventsResponse,
+};
+use segue_runtime::caller::{Caller, Role};
+use segue_runtime::status::reply;
+use segue_runtime::{Tenant, TenantDirectory};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::config::Config;
+use crate::error::AnalyticsError;
+use crate::index::Index;
+use crate::report::{self, ReportDefaults, ReportError, ReportLimits};
+use crate::scan::Snapshot;
+
+/// The service.
+pub(crate) struct Service {
+    index: Index,
+    tenants: TenantDirectory,
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+    wait_max: Duration,
+    query_max: Duration,
+    stopping: CancellationToken,
+}
+
+/// One of those that wait for their turn.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Service {
+    pub(crate) fn new(index: Index, tenants: TenantDirectory, config: &Config, stopping: CancellationToken) -> Self {
+        Self {
+            index,
+            tenants,
+            running: Arc::new(Semaphore::new(config.queries_max)),
+            waiting: AtomicUsize::new(0),
+            waiting_max: config.queries_waiting_max,
+            wait_max: Duration::from_millis(config.query_wait_ms_max),
+            query_max: Duration::from_millis(config.query_ms_max),
+            stopping,
+        }
+    }
+
+    /// The caller's tenant, with its index in memory.
+    async fn tenant<T>(&self, request: &Request<T>) -> Result<Arc<Tenant>, AnalyticsError> {
+        let caller = Caller::of(request)?;
+        let id = caller.tenant_with(Role::Analyst)?;
+        let tenant = self.tenants.get(id).filter(|tenant| tenant.modules.contains(Module::Analytics));
+        let tenant = tenant.ok_or_else(|| AnalyticsError::ModuleDisabled { tenant: id.to_string() })?;
+        self.index.load(id).await?;
+        Ok(tenant)
+    }
+
+    /// Runs a query in its turn.
+    async fn query<Q, A>(
+        &self,
+        request: Request<Q>,
+        run: fn(&Snapshot, &Tenant, &Q, &CancellationToken) -> Result<A, ReportError>,
+    ) -> Result<A, AnalyticsError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let tenant = self.tenant(&request).await?;
+        let permit = {
+            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting(&self.waiting);
+            if waiting >= self.waiting_max.max(1) + self.running.available_permits() {
+                return Err(AnalyticsError::Busy);
+            }
+            match tokio::time::timeout(self.wait_max, self.running.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) => return Err(AnalyticsError::Stopped),
+                Err(_) => return Err(AnalyticsError::Busy),
+            }
+        };
+        // Dropped with this call, that is also when the caller goes away.
+        let cancelled = self.stopping.child_token();
+        let _guard = cancelled.clone().drop_guard();
+        let index = self.index.cancelled_by(cancelled.clone());
+        let query = request.into_inner();
+        let span = tracing::Span::current();
+        let work = tokio::task::spawn_blocking(move || {
+            // A query counts until its thread is done, also when nobody waits for it any more.
+            let _permit = permit;
+            let snapshot = index.snapshot(&tenant.id)?;
+            Ok(span.in_scope(|| run(&snapshot, &tenant, &query, &cancelled))?)
+        });
+        match tokio::time::timeout(self.query_max, work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(broken)) => {
+                tracing::error!(error = %broken, "a query broke off");
+                Err(AnalyticsError::Stopped)
+            }
+            Err(_) => Err(AnalyticsError::DeadlineExceeded { limit_ms: self.query_max.as_millis() as u64 }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AnalyticsService for Service {
+    async fn query_events(&self, request: Request<QueryEventsRequest>) -> Result<Response<QueryEventsResponse>, Status> {
+        let run = |snapshot: &Snapshot, tenant: &Tenant, query: &QueryEventsRequest, cancelled: &CancellationToken| {
+            let defaults = ReportDefaults { zone: tenant.time_zone, limits: ReportLimits::default() };
+            report::query_events(snapshot, &defaults, query, cancelled)
+        };
+        reply(self.query(request, run).await)
+    }
+
+    async fn list_dimensions(&self, request: Request<ListDimensionsRequest>) -> Result<Response<ListDimensionsResponse>, Status> {
+        reply(self.query(request, |snapshot, _, _, _| Ok(report::list_dimensions(snapshot))).await)
+    }
+
+    async fn get_index_status(&self, request: Request<GetIndexStatusRequest>) -> Result<Response<GetIndexStatusResponse>, Status> {
+        reply(self.status(request).await)
+    }
+}
+
+impl Service {
+    async fn status(&self, request: Request<GetIndexStatusRequest>) -> Result<GetIndexStatusResponse, AnalyticsError> {
+        let tenant = self.tenant(&request).await?;
+        self.index.status(&tenant.id).await
+    }
+}

@@ -1,0 +1,273 @@
+//! The catalogue: all SQL of the index. Publishing files, dropping merged ones and advancing positions is one transaction.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use segue_model::TenantId;
+use segue_store::{Db, Migrations, Run, StoreError, Tx, on_db, on_tx};
+use sqlx::migrate::Migrator;
+
+use crate::index::files::{FileEntry, Group};
+use crate::scan::{PropertyScope, PropertyType, StoredProperty};
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+/// Schema of the namespace `analytics`.
+pub(crate) const MIGRATIONS: Migrations = Migrations { sqlite: &SQLITE, postgres: &POSTGRES };
+
+const LIST_FILES: &str = "SELECT name, day_first, day_last, bytes, footer_bytes, footer_checksum, groups_json FROM file
+    WHERE tenant = $1 ORDER BY name";
+const LIST_FILE_NAMES: &str = "SELECT name FROM file";
+const INSERT_FILE: &str = "INSERT INTO file
+    (tenant, name, day_first, day_last, event_rows, bytes, footer_bytes, footer_checksum, groups_json, created_us)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const DELETE_FILE: &str = "DELETE FROM file WHERE tenant = $1 AND name = $2";
+
+const LIST_FLUSHED: &str = "SELECT partition_id, position FROM flushed WHERE tenant = $1";
+const PUT_FLUSHED: &str = "INSERT INTO flushed (tenant, partition_id, position) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant, partition_id) DO UPDATE SET position = excluded.position WHERE flushed.position < excluded.position";
+
+const LIST_POSITIONS: &str = "SELECT partition_id, position FROM log_position WHERE topic = $1";
+// A position never goes back: of two processes that follow one partition, the further one is right.
+const PUT_POSITION: &str = "INSERT INTO log_position (topic, partition_id, position) VALUES ($1, $2, $3)
+    ON CONFLICT (topic, partition_id) DO UPDATE SET position = excluded.position WHERE log_position.position < excluded.position";
+
+const LIST_SKIPPED: &str = "SELECT tenant, partition_id, position FROM skipped";
+const PUT_SKIPPED: &str = "INSERT INTO skipped (tenant, partition_id, position) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant, partition_id) DO UPDATE SET position = excluded.position";
+const DELETE_SKIPPED: &str = "DELETE FROM skipped WHERE tenant = $1 AND partition_id = $2";
+
+const LIST_REDIRECTS: &str = "SELECT person_from, person_into FROM redirect WHERE tenant = $1";
+const PUT_REDIRECT: &str = "INSERT INTO redirect (tenant, person_from, person_into, link) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (tenant, person_from) DO UPDATE SET person_into = excluded.person_into, link = excluded.link
+    WHERE redirect.link < excluded.link";
+
+const LIST_PROPERTIES: &str = "SELECT scope, name, kind FROM property WHERE tenant = $1";
+const PUT_PROPERTY: &str = "INSERT INTO property (tenant, scope, name, kind) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+
+/// What the store knows of a tenant.
+pub(crate) struct StoredTenant {
+    pub(crate) files: Vec<FileEntry>,
+    pub(crate) flushed: BTreeMap<u16, u64>,
+    pub(crate) redirects: HashMap<u32, u32>,
+    pub(crate) properties: Vec<StoredProperty>,
+}
+
+/// Progress that does not belong to one tenant's files.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoint {
+    /// Where to start reading `resolved`.
+    pub(crate) positions: Vec<(u16, u64)>,
+    /// First batches passed by while off.
+    pub(crate) skipped: Vec<(TenantId, u16, u64)>,
+}
+
+/// What becomes true at once when files are published.
+#[derive(Default)]
+pub(crate) struct Publication {
+    pub(crate) new: Vec<FileEntry>,
+    /// Names of files that the new ones replace.
+    pub(crate) replaced: Vec<String>,
+    pub(crate) properties: Vec<StoredProperty>,
+    /// Last batches whose events of the tenant are in files.
+    pub(crate) flushed: Vec<(u16, u64)>,
+    /// First batches not yet caught up with; `None`: caught up.
+    pub(crate) skipped: Vec<(u16, Option<u64>)>,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+/// One record of who became part of whom.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRedirect {
+    pub(crate) tenant: TenantId,
+    pub(crate) from: u32,
+    pub(crate) into: u32,
+    pub(crate) link: u64,
+}
+
+/// The catalogue in the service's store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogue {
+    db: Db,
+}
+
+#[derive(sqlx::FromRow)]
+struct FileRow {
+    name: String,
+    day_first: i64,
+    day_last: i64,
+    bytes: i64,
+    footer_bytes: i64,
+    footer_checksum: i64,
+    groups_json: String,
+}
+
+/// Positions are counted from 1 and far below 2^63.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn partition(value: i64) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+impl FileRow {
+    fn into_entry(self) -> FileEntry {
+        // A row whose groups cannot be read stays in the list with none, so that reading it fails by name (the footer has others).
+        let groups: Vec<Group> = serde_json::from_str(&self.groups_json).unwrap_or_else(|error| {
+            tracing::error!(file = self.name, %error, "the catalogue's row groups of an event file cannot be read; its events are missing from reports");
+            Vec::new()
+        });
+        FileEntry {
+            name: self.name,
+            days: (self.day_first, self.day_last),
+            bytes: unsigned(self.bytes),
+            footer_bytes: unsigned(self.footer_bytes),
+            footer_checksum: self.footer_checksum.cast_unsigned(),
+            groups,
+        }
+    }
+}
+
+impl Catalogue {
+    /// Opens the store and brings its schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+        Ok(Self { db: Db::open(url, "analytics", MIGRATIONS).await? })
+    }
+
+    /// Everything of a tenant, as of one moment.
+    pub(crate) async fn load(&self, tenant: &TenantId) -> Result<StoredTenant, StoreError> {
+        let id = tenant.as_str();
+        let mut tx = self.db.read().await?;
+        let files: Vec<FileRow> = on_tx!(tx, conn => sqlx::query_as(LIST_FILES).bind(id).fetch_all(conn).await)?;
+        let flushed: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_FLUSHED).bind(id).fetch_all(conn).await)?;
+        let redirects: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_REDIRECTS).bind(id).fetch_all(conn).await)?;
+        let properties: Vec<(i64, String, String)> = on_tx!(tx, conn => sqlx::query_as(LIST_PROPERTIES).bind(id).fetch_all(conn).await)?;
+        tx.rollback().await?;
+        let person = |number: i64| u32::try_from(number).unwrap_or(0);
+        Ok(StoredTenant {
+            files: files.into_iter().map(FileRow::into_entry).collect(),
+            flushed: flushed.into_iter().map(|(number, position)| (partition(number), unsigned(position))).collect(),
+            redirects: redirects.into_iter().map(|(from, into)| (person(from), person(into))).collect(),
+            properties: properties
+                .into_iter()
+                .filter_map(|(scope, name, kind)| {
+                    Some(StoredProperty { scope: PropertyScope::from_code(scope)?, name, kind: PropertyType::by_name(&kind)? })
+                })
+                .collect(),
+        })
+    }
+
+    /// Where each partition of a topic stands.
+    pub(crate) async fn positions(&self, topic: &str) -> Result<HashMap<u16, u64>, StoreError> {
+        let rows: Vec<(i64, i64)> = on_db!(self.db, pool => sqlx::query_as(LIST_POSITIONS).bind(topic).fetch_all(pool).await)?;
+        Ok(rows.into_iter().map(|(number, position)| (partition(number), unsigned(position))).collect())
+    }
+
+    /// What was passed by while analytics was off.
+    pub(crate) async fn skipped(&self) -> Result<Vec<(TenantId, u16, u64)>, StoreError> {
+        let rows: Vec<(String, i64, i64)> = on_db!(self.db, pool => sqlx::query_as(LIST_SKIPPED).fetch_all(pool).await)?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(tenant, number, position)| Some((tenant.parse().ok()?, partition(number), unsigned(position))))
+            .collect())
+    }
+
+    /// Names of all files of all tenants.
+    pub(crate) async fn file_names(&self) -> Result<HashSet<String>, StoreError> {
+        let names: Vec<String> = on_db!(self.db, pool => sqlx::query_scalar(LIST_FILE_NAMES).fetch_all(pool).await)?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// Publishes files. False, and nothing happens, when a file to be replaced is not there any more.
+    pub(crate) async fn publish(&self, tenant: &TenantId, now_us: i64, publication: &Publication) -> Result<bool, StoreError> {
+        let id = tenant.as_str();
+        let mut tx = self.db.begin().await?;
+        for name in &publication.replaced {
+            let deleted = on_tx!(tx, conn => sqlx::query(DELETE_FILE).bind(id).bind(name).run(conn).await)?;
+            if deleted != 1 {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+        }
+        for file in &publication.new {
+            insert_file(&mut tx, id, now_us, file).await?;
+        }
+        for property in &publication.properties {
+            on_tx!(tx, conn => sqlx::query(PUT_PROPERTY)
+                .bind(id).bind(property.scope.code()).bind(&property.name).bind(property.kind.name())
+                .run(conn).await)?;
+        }
+        for (number, position) in &publication.flushed {
+            on_tx!(tx, conn => sqlx::query(PUT_FLUSHED).bind(id).bind(i64::from(*number)).bind(signed(*position)).run(conn).await)?;
+        }
+        for (number, position) in &publication.skipped {
+            match position {
+                Some(position) => put_skipped(&mut tx, id, *number, *position).await?,
+                None => {
+                    on_tx!(tx, conn => sqlx::query(DELETE_SKIPPED).bind(id).bind(i64::from(*number)).run(conn).await)?;
+                }
+            }
+        }
+        put_checkpoint(&mut tx, &publication.checkpoint).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Stores progress where no file was written.
+    pub(crate) async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        put_checkpoint(&mut tx, checkpoint).await?;
+        tx.commit().await
+    }
+
+    /// Stores merged persons, together with the position on the log that they came from.
+    pub(crate) async fn put_redirects(&self, redirects: &[NewRedirect], topic: &str, number: u16, position: u64) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        for redirect in redirects {
+            on_tx!(tx, conn => sqlx::query(PUT_REDIRECT)
+                .bind(redirect.tenant.as_str()).bind(i64::from(redirect.from)).bind(i64::from(redirect.into)).bind(signed(redirect.link))
+                .run(conn).await)?;
+        }
+        put_position(&mut tx, topic, number, position).await?;
+        tx.commit().await
+    }
+
+    /// Closes the store.
+    pub(crate) async fn close(&self) {
+        self.db.close().await;
+    }
+}
+
+async fn insert_file(tx: &mut Tx, tenant: &str, now_us: i64, file: &FileEntry) -> Result<(), StoreError> {
+    // Strings and numbers always become JSON.
+    let groups = serde_json::to_string(&file.groups).unwrap_or_default();
+    on_tx!(tx, conn => sqlx::query(INSERT_FILE)
+        .bind(tenant).bind(&file.name).bind(file.days.0).bind(file.days.1).bind(signed(file.rows())).bind(signed(file.bytes))
+        .bind(signed(file.footer_bytes)).bind(file.footer_checksum.cast_signed()).bind(&groups).bind(now_us)
+        .run(conn).await)?;
+    Ok(())
+}
+
+async fn put_skipped(tx: &mut Tx, tenant: &str, number: u16, position: u64) -> Result<(), StoreError> {
+    on_tx!(tx, conn => sqlx::query(PUT_SKIPPED).bind(tenant).bind(i64::from(number)).bind(signed(position)).run(conn).await)?;
+    Ok(())
+}
+
+async fn put_position(tx: &mut Tx, topic: &str, number: u16, position: u64) -> Result<(), StoreError> {
+    on_tx!(tx, conn => sqlx::query(PUT_POSITION).bind(topic).bind(i64::from(number)).bind(signed(position)).run(conn).await)?;
+    Ok(())
+}
+
+async fn put_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    for (number, position) in &checkpoint.positions {
+        put_position(tx, crate::index::RESOLVED.name(), *number, *position).await?;
+    }
+    for (tenant, number, position) in &checkpoint.skipped {
+        put_skipped(tx, tenant.as_str(), *number, *position).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! Integration tests of analytics, on every backend there is.
+
+mod index;
+mod rig;
