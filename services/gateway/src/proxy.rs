@@ -1,0 +1,256 @@
+//! Passing a gRPC call on as bytes, both ways at once: nothing is decoded, nothing is kept, and each side reads only as
+//! fast as the other takes.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, Request, Response, Uri, Version};
+use http_body::Frame;
+use segue_model::TenantId;
+use segue_runtime::status::to_status;
+use segue_runtime::{Caller, PeerChannel};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use crate::admit::Admission;
+use crate::error::AccessError;
+
+/// Headers that concern the connection to the client, or are secrets that services need not see.
+const NOT_PASSED_ON: [HeaderName; 8] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::COOKIE,
+];
+
+/// Longest wait before a quota is looked at again, since an operator may raise it meanwhile.
+const QUOTA_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// The error as the answer to a gRPC call.
+pub(crate) fn refuse(error: &AccessError) -> Response<Body> {
+    to_status(error).into_http()
+}
+
+/// Makes the request for a peer: without the client's connection and secrets, with the caller.
+pub(crate) fn outgoing(request: Request<Body>, caller: &Caller) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    for name in &NOT_PASSED_ON {
+        parts.headers.remove(name);
+    }
+    caller.attach(&mut parts.headers);
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = path.map(Uri::from).unwrap_or_default();
+    parts.version = Version::HTTP_2;
+    parts.extensions.clear();
+    Request::from_parts(parts, body)
+}
+
+/// Sends the request to `peer` and gives its answer. Ends both when `until` does; dropping the answer ends them too.
+pub(crate) async fn pass_on(
+    peer: PeerChannel,
+    service: &'static str,
+    request: Request<Body>,
+    mut until: BoxFuture<'static, AccessError>,
+) -> Response<Body> {
+    let answer = tokio::select! {
+        // An answer that is there counts, even at the deadline.
+        biased;
+        answer = peer.oneshot(request) => answer,
+        error = &mut until => return refuse(&error),
+    };
+    match answer {
+        Ok(answer) => answer.map(|inner| Body::new(AnswerBody { inner, until, service, ended: false })),
+        Err(error) => refuse(&failure(service, Box::new(error))),
+    }
+}
+
+/// The peer's transport failed.
+fn failure(service: &'static str, error: Box<dyn Error + Send + Sync>) -> AccessError {
+    let text = segue_runtime::status::chain(&*error);
+    // The transport keeps the client's deadline too, and may be a moment ahead of ours.
+    if tonic::Status::from_error(error).code() == tonic::Code::DeadlineExceeded || text.contains("Timeout expired") {
+        return AccessError::DeadlineExceeded;
+    }
+    tracing::warn!(service, error = text, "a call to a peer failed");
+    AccessError::PeerDown { service }
+}
+
+/// When a call must end: the client's `grpc-timeout`, or `default` if it brings none.
+pub(crate) fn deadline(headers: &HeaderMap, default: Option<Duration>) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?)).or(default)
+}
+
+/// gRPC over HTTP/2: at most 8 digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3_600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+/// The peer's answer on its way. A break or an end from our side becomes a gRPC status, so that clients see why.
+struct AnswerBody {
+    inner: Body,
+    until: BoxFuture<'static, AccessError>,
+    service: &'static str,
+    ended: bool,
+}
+
+impl AnswerBody {
+    fn end_with(&mut self, error: &AccessError) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        self.ended = true;
+        // Dropping the peer's body tells it to stop.
+        self.inner = Body::empty();
+        let mut trailers = HeaderMap::new();
+        match to_status(error).add_header(&mut trailers) {
+            Ok(()) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Err(status) => Poll::Ready(Some(Err(status))),
+        }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.ended = frame.is_trailers();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(status))) => {
+                let error = failure(this.service, Box::new(status));
+                this.end_with(&error)
+            }
+            Poll::Ready(None) => {
+                this.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let error = ready!(this.until.as_mut().poll(cx));
+                this.end_with(&error)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+}
+
+/// Whose quota a request body counts against, and whether it waits for it.
+pub(crate) struct MeteredBody {
+    inner: Body,
+    admission: Admission,
+    tenant: TenantId,
+    delay: bool,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl MeteredBody {
+    /// Charges what passes; with `delay` it passes only while there is credit.
+    pub(crate) fn new(inner: Body, admission: Admission, tenant: TenantId, delay: bool) -> Self {
+        Self { inner, admission, tenant, delay, waiting: None }
+    }
+}
+
+impl http_body::Body for MeteredBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let this = self.get_mut();
+        while this.delay {
+            if let Some(waiting) = &mut this.waiting {
+                ready!(waiting.as_mut().poll(cx));
+                this.waiting = None;
+            }
+            match this.admission.limits_now(&this.tenant).map(|limits| limits.take_bytes(0)) {
+                // Not reading is what slows the sender down.
+                Some(Err(wait)) => this.waiting = Some(Box::pin(tokio::time::sleep(wait.min(QUOTA_WAIT_MAX)))),
+                Some(Ok(())) | None => break,
+            }
+        }
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && let Some(limits) = this.admission.limits_now(&this.tenant)
+        {
+            limits.charge_bytes(data.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        assert_eq!(parse_timeout("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(parse_timeout("2H"), Some(Duration::from_secs(7_200)));
+        assert_eq!(parse_timeout("99999999S"), Some(Duration::from_secs(99_999_999)));
+        for text in ["", "m", "123456789S", "1", "1x", "-1S", "é"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_concerns_the_client_alone_is_not_passed_on() {
+        let request = Request::post("http://gateway/segue.x.v1.X/Y")
+            .header("authorization", "Bearer secret")
+            .header("x-api-key", "secret")
+            .header("connection", "keep-alive")
+            .header("x-segue-tenant", "victim")
+            .header("x-custom-bin", "AAA=")
+            .body(Body::empty())
+            .expect("a request");
+        let caller = Caller {
+            tenant: Some("shop".parse().expect("an id")),
+            role: segue_runtime::Role::Analyst,
+            key: "keys/1".into(),
+            source: String::new(),
+        };
+        let sent = outgoing(request, &caller);
+        let names: Vec<_> = sent.headers().keys().map(HeaderName::as_str).collect();
+        assert!(!names.contains(&"authorization") && !names.contains(&"x-api-key") && !names.contains(&"connection"), "{names:?}");
+        assert_eq!(sent.headers()["x-segue-tenant"], "shop");
+        assert_eq!(sent.headers()["x-custom-bin"], "AAA=");
+        assert_eq!(sent.uri(), "/segue.x.v1.X/Y");
+    }
+}

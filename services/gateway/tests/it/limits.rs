@@ -1,0 +1,98 @@
+//! Quotas: calls are refused, streams slowed down; the clock is moved by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_model::ManualClock;
+use segue_proto::events::v1::Event;
+use segue_proto::ingest::v1::{GetPipelineStatusRequest, TrackRequest, TrackStreamRequest};
+use segue_proto::tenancy::v1 as proto;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::start::{Gateway, config, refusal};
+
+const START_US: i64 = 1_700_000_000_000_000;
+
+async fn start(store: &segue_testkit::TempStore) -> (Gateway, ManualClock) {
+    let clock = ManualClock::new(START_US);
+    (Gateway::start_with(store.url(), config(), Arc::new(clock.clone())).await, clock)
+}
+
+fn batch(bytes: usize) -> TrackRequest {
+    TrackRequest { events: vec![Event { name: "x".repeat(bytes), ..Event::default() }] }
+}
+
+#[tokio::test]
+async fn calls_over_the_quota_are_refused_with_the_time_to_wait() {
+    let store = segue_testkit::TempStore::sqlite();
+    let (gateway, clock) = start(&store).await;
+    gateway.tenant("shop").await;
+    gateway.tenant("rival").await;
+    gateway.set_limits("shop", 2, 0).await;
+    let key = gateway.secret_key("shop", proto::Role::Analyst).await;
+    let write_key = gateway.write_key("shop").await;
+    let mut ingest = gateway.ingest(&key).await;
+    for _ in 0..2 {
+        ingest.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect("within the quota");
+    }
+    let status = ingest.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect_err("used up");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("how long");
+    assert!(delay > Duration::from_millis(490) && delay < Duration::from_millis(510), "{delay:?}");
+    // The quota is the tenant's, whatever the key and the door.
+    let answer = gateway.post("/v1/track", &write_key, "{}").await;
+    assert_eq!((answer.status(), answer.header("retry-after")), (429, "1"));
+    assert_eq!(answer.json()["code"], "TOO_MANY_REQUESTS");
+    // Others have their own.
+    let mut other = gateway.ingest(&gateway.secret_key("rival", proto::Role::Analyst).await).await;
+    other.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect("another quota");
+    clock.advance_us(500_001);
+    ingest.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect("one came back");
+    // A higher quota holds at once.
+    gateway.set_limits("shop", 1_000, 0).await;
+    for _ in 0..100 {
+        ingest.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect("within the new quota");
+    }
+}
+
+#[tokio::test]
+async fn ingestion_over_the_quota_of_bytes_is_refused_until_the_debt_is_paid() {
+    let store = segue_testkit::TempStore::sqlite();
+    let (gateway, clock) = start(&store).await;
+    gateway.tenant("shop").await;
+    gateway.set_limits("shop", 0, 1_000).await;
+    let key = gateway.secret_key("shop", proto::Role::Editor).await;
+    let mut ingest = gateway.ingest(&key).await;
+    ingest.track(batch(5_000)).await.expect("larger than a second's worth, and there was credit");
+    assert_eq!(refusal(ingest.track(batch(1)).await), (Code::ResourceExhausted, "TOO_MANY_BYTES".to_owned()));
+    ingest.get_pipeline_status(GetPipelineStatusRequest::default()).await.expect("only ingestion counts bytes");
+    let answer = gateway.post("/v1/batch", &key, r#"{"batch":[]}"#).await;
+    assert_eq!((answer.status(), answer.json()["code"].as_str()), (429, Some("TOO_MANY_BYTES")));
+    let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
+    assert!((4..=6).contains(&seconds), "{seconds}");
+    clock.advance_us(6_000_000);
+    assert_eq!(gateway.post("/v1/batch", &key, r#"{"batch":[]}"#).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_stream_over_the_quota_waits_instead_of_failing() {
+    let store = segue_testkit::TempStore::sqlite();
+    let (gateway, clock) = start(&store).await;
+    gateway.tenant("shop").await;
+    gateway.set_limits("shop", 0, 10_000).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    let mut ingest = gateway.ingest(&gateway.write_key("shop").await).await;
+    let mut answers = ingest.track_stream(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
+    let message = |sequence, bytes| TrackStreamRequest { sequence, events: batch(bytes).events };
+    sender.send(message(1, 15_000)).await.expect("sent");
+    assert_eq!(answers.message().await.expect("no error").expect("an answer").acknowledged_sequence, 1);
+    // In debt now: the next message stays outside while the clock stands still, and nothing fails.
+    sender.send(message(2, 10)).await.expect("sent");
+    let early = tokio::time::timeout(Duration::from_millis(1_500), answers.message()).await;
+    assert!(early.is_err(), "{early:?}");
+    clock.advance_us(1_000_000);
+    let answer = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.expect("let through").expect("no error");
+    assert_eq!(answer.expect("an answer").acknowledged_sequence, 2);
+}
