@@ -1,0 +1,273 @@
+//! Columns of a batch in the forms that the report's loops read. Everything here shares the batch's memory; only text columns
+//! with missing values, and further properties of items, are rewritten.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt16Array,
+    UInt32Array,
+};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt32Type};
+
+use super::error::ReportError;
+use super::fields::ItemColumn;
+use super::plan::Plan;
+use crate::index::property::PropertyColumn;
+use crate::scan::{ItemField, PropertyType, ScanBatch, ScanError, decode_value};
+
+/// The values of one field, one per row (or per item).
+#[derive(Debug, Clone)]
+pub(super) enum Cells {
+    /// No row has one.
+    Missing,
+    /// Text by codes.
+    Text(TextCells),
+    /// Whole numbers.
+    Int(Int64Array),
+    /// Floating point.
+    Double(Float64Array),
+    /// True or false.
+    Bool(BooleanArray),
+    /// Ten-thousandths.
+    Decimal(Decimal128Array),
+    /// Microseconds.
+    Time(TimestampMicrosecondArray),
+    /// Whatever cannot be compared: only whether it is there.
+    Opaque(Option<NullBuffer>),
+    /// Person or device numbers.
+    Number(UInt32Array),
+    /// Small counts.
+    Small(UInt16Array),
+}
+
+/// Text as codes into a list of values. Two codes may stand for one text; the code past the last value is *missing*.
+#[derive(Debug, Clone)]
+pub(super) struct TextCells {
+    /// One per row.
+    pub(super) codes: ScalarBuffer<u32>,
+    /// What the codes stand for.
+    pub(super) values: StringArray,
+}
+
+impl TextCells {
+    /// The code of missing values.
+    pub(super) fn missing(&self) -> u32 {
+        self.values.len() as u32
+    }
+}
+
+impl Cells {
+    /// Reads a column.
+    pub(super) fn of(array: &ArrayRef, name: &str) -> Result<Cells, ReportError> {
+        let mismatch = |wanted: &'static str| ReportError::Column { column: name.to_owned(), found: array.data_type().to_string(), wanted };
+        Ok(match array.data_type() {
+            DataType::Null => Cells::Missing,
+            DataType::Dictionary(key, _) if **key == DataType::UInt32 => {
+                let dictionary = array.as_dictionary::<UInt32Type>();
+                let values = dictionary.values().as_string_opt::<i32>().ok_or_else(|| mismatch("text"))?.clone();
+                let keys = dictionary.keys();
+                let missing = values.len() as u32;
+                let codes = match keys.nulls() {
+                    Some(nulls) if nulls.null_count() > 0 => {
+                        keys.values().iter().zip(nulls.iter()).map(|(code, valid)| if valid { *code } else { missing }).collect()
+                    }
+                    Some(_) | None => keys.values().clone(),
+                };
+                Cells::Text(TextCells { codes, values })
+            }
+            DataType::Int64 => Cells::Int(array.as_primitive::<Int64Type>().clone()),
+            DataType::Float64 => Cells::Double(array.as_primitive::<Float64Type>().clone()),
+            DataType::Boolean => Cells::Bool(array.as_boolean().clone()),
+            DataType::Decimal128(_, 4) => Cells::Decimal(array.as_primitive::<Decimal128Type>().clone()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Cells::Time(array.as_primitive::<TimestampMicrosecondType>().clone()),
+            DataType::UInt32 => Cells::Number(array.as_primitive::<UInt32Type>().clone()),
+            DataType::UInt16 => Cells::Small(array.as_primitive().clone()),
+            DataType::Utf8 => Cells::Opaque(array.nulls().cloned()),
+            _ => return Err(mismatch("a value of a report")),
+        })
+    }
+
+    /// Which rows have a value.
+    pub(super) fn present(&self, len: usize) -> BooleanBuffer {
+        match self {
+            Cells::Missing => BooleanBuffer::new_unset(len),
+            Cells::Text(text) => {
+                let missing = text.missing();
+                BooleanBuffer::collect_bool(len, |at| text.codes[at] != missing)
+            }
+            Cells::Int(array) => valid(array.nulls(), len),
+            Cells::Double(array) => valid(array.nulls(), len),
+            Cells::Bool(array) => valid(array.nulls(), len),
+            Cells::Decimal(array) => valid(array.nulls(), len),
+            Cells::Time(array) => valid(array.nulls(), len),
+            Cells::Opaque(nulls) => valid(nulls.as_ref(), len),
+            Cells::Number(array) => valid(array.nulls(), len),
+            Cells::Small(array) => valid(array.nulls(), len),
+        }
+    }
+
+    /// Calls `each(k, value)` for the k-th of the rows `at`, where there is an exact number: a whole number, a decimal in
+    /// ten-thousandths or a time in microseconds.
+    pub(super) fn each_exact(&self, at: &[u32], each: impl FnMut(usize, i128)) {
+        match self {
+            Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
+            Cells::Time(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
+            Cells::Decimal(array) => each_value(array.values(), array.nulls(), at, |value| *value, each),
+            Cells::Small(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
+            Cells::Missing | Cells::Text(_) | Cells::Double(_) | Cells::Bool(_) | Cells::Opaque(_) | Cells::Number(_) => {}
+        }
+    }
+
+    /// The same as floating point.
+    pub(super) fn each_double(&self, at: &[u32], each: impl FnMut(usize, f64)) {
+        match self {
+            Cells::Double(array) => each_value(array.values(), array.nulls(), at, |value| *value, each),
+            Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| *value as f64, each),
+            Cells::Decimal(array) => each_value(array.values(), array.nulls(), at, |value| *value as f64 / 10_000.0, each),
+            Cells::Missing | Cells::Text(_) | Cells::Bool(_) | Cells::Time(_) | Cells::Opaque(_) | Cells::Number(_) | Cells::Small(_) => {}
+        }
+    }
+
+    /// The same for any value that is not text, as a number that is equal for equal values of the column and differs for others.
+    pub(super) fn each_key(&self, at: &[u32], mut each: impl FnMut(usize, u128)) {
+        match self {
+            Cells::Double(array) => {
+                each_value(array.values(), array.nulls(), at, |value| u128::from(double_bits(*value)), each);
+            }
+            Cells::Bool(array) => {
+                let values = array.values();
+                for (k, row) in at.iter().enumerate() {
+                    let row = *row as usize;
+                    if array.nulls().is_none_or(|nulls| nulls.is_valid(row)) {
+                        each(k, u128::from(values.value(row)));
+                    }
+                }
+            }
+            Cells::Int(_) | Cells::Decimal(_) | Cells::Time(_) | Cells::Small(_) => {
+                self.each_exact(at, |k, value| each(k, value.cast_unsigned()));
+            }
+            Cells::Missing | Cells::Text(_) | Cells::Opaque(_) | Cells::Number(_) => {}
+        }
+    }
+}
+
+/// Bits of a number: one pattern for both zeros, one for all that are not numbers.
+pub(super) fn double_bits(value: f64) -> u64 {
+    if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
+}
+
+fn valid(nulls: Option<&NullBuffer>, len: usize) -> BooleanBuffer {
+    match nulls {
+        Some(nulls) => nulls.inner().clone(),
+        None => BooleanBuffer::new_set(len),
+    }
+}
+
+#[inline]
+fn each_value<T, U>(values: &[T], nulls: Option<&NullBuffer>, at: &[u32], read: impl Fn(&T) -> U, mut each: impl FnMut(usize, U)) {
+    match nulls {
+        None => {
+            for (k, row) in at.iter().enumerate() {
+                each(k, read(&values[*row as usize]));
+            }
+        }
+        Some(nulls) => {
+            for (k, row) in at.iter().enumerate() {
+                if nulls.is_valid(*row as usize) {
+                    each(k, read(&values[*row as usize]));
+                }
+            }
+        }
+    }
+}
+
+/// The items of a batch, one after the other.
+#[derive(Debug)]
+pub(super) struct Items {
+    /// Per row, its first item.
+    pub(super) starts: Vec<u32>,
+    /// Per row, the item after its last.
+    pub(super) ends: Vec<u32>,
+    /// The fields that the report reads.
+    pub(super) fields: Vec<Cells>,
+    /// How many items the batch has.
+    pub(super) len: usize,
+}
+
+/// A batch as the report reads it.
+#[derive(Debug)]
+pub(super) struct BatchCells<'a> {
+    /// The event's canonical name.
+    pub(super) event: &'a str,
+    /// Rows.
+    pub(super) len: usize,
+    /// The plan's columns.
+    pub(super) columns: Vec<Cells>,
+    /// The items, when the report reads any.
+    pub(super) items: Option<Items>,
+}
+
+impl<'a> BatchCells<'a> {
+    /// Reads a batch that holds the plan's columns.
+    pub(super) fn new(batch: &'a ScanBatch, plan: &Plan) -> Result<Self, ReportError> {
+        let mut columns = Vec::with_capacity(plan.columns.len());
+        let mut items = None;
+        for (column, array) in plan.columns.iter().zip(batch.batch.columns()) {
+            let is_list = matches!(array.data_type(), DataType::List(_));
+            if is_list {
+                items = Some(Items::new(array, &plan.items)?);
+            }
+            columns.push(if is_list { Cells::Missing } else { Cells::of(array, &column.name())? });
+        }
+        Ok(BatchCells { event: &batch.event, len: batch.batch.num_rows(), columns, items })
+    }
+}
+
+impl Items {
+    fn new(array: &ArrayRef, fields: &[ItemColumn]) -> Result<Items, ReportError> {
+        let list = array.as_list::<i32>();
+        let offsets = list.value_offsets();
+        let first = offsets.first().copied().unwrap_or(0);
+        let last = offsets.last().copied().unwrap_or(0);
+        let len = (last - first) as usize;
+        let mut starts = Vec::with_capacity(list.len());
+        let mut ends = Vec::with_capacity(list.len());
+        for (row, bounds) in offsets.windows(2).enumerate() {
+            starts.push((bounds[0] - first) as u32);
+            ends.push(if list.is_valid(row) { (bounds[1] - first) as u32 } else { (bounds[0] - first) as u32 });
+        }
+        let mismatch =
+            || ReportError::Column { column: "items".to_owned(), found: array.data_type().to_string(), wanted: "a list of items" };
+        let values = list.values().as_struct_opt().ok_or_else(mismatch)?;
+        // The batch may be a slice of a run: only its own items are read.
+        let child = |field: ItemField| {
+            let column = values.columns().get(field.index()).ok_or_else(mismatch)?;
+            Ok::<ArrayRef, ReportError>(column.slice(first as usize, len))
+        };
+        let fields = fields.iter().map(|field| match field {
+            ItemColumn::BuiltIn(field) => Cells::of(&child(*field)?, field.name()),
+            ItemColumn::Custom(name, kind) => {
+                let maps = child(ItemField::Properties)?;
+                custom_cells(&maps, name, *kind)?.ok_or_else(mismatch)
+            }
+        });
+        Ok(Items { fields: fields.collect::<Result<_, _>>()?, starts, ends, len })
+    }
+}
+
+/// Reads one further property of all items out of their maps of JSON texts; what does not fit the property's type is missing.
+/// None when the maps are not maps of text.
+fn custom_cells(array: &ArrayRef, name: &str, kind: PropertyType) -> Result<Option<Cells>, ReportError> {
+    let Some(maps) = array.as_map_opt() else { return Ok(None) };
+    let (Some(keys), Some(texts)) = (maps.keys().as_string_opt::<i32>(), maps.values().as_string_opt::<i32>()) else { return Ok(None) };
+    let offsets = maps.value_offsets();
+    let mut column = PropertyColumn::new(kind);
+    for item in (0..maps.len()).filter(|item| maps.is_valid(*item)) {
+        let mut entries = offsets[item] as usize..offsets[item + 1] as usize;
+        let Some(entry) = entries.find(|entry| keys.value(*entry) == name) else { continue };
+        if let Some(value) = decode_value(texts.value(entry)).and_then(|value| value.kind) {
+            let _ = column.set(item, &value);
+        }
+    }
+    let column = column.finish(maps.len()).map_err(ScanError::Arrow)?;
+    Cells::of(&column, name).map(Some)
+}

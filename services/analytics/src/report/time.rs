@@ -1,0 +1,161 @@
+//! Moments and periods: protobuf timestamps to microseconds and back, and the periods of a range in a zone.
+
+use chrono_tz::Tz;
+use prost_types::Timestamp;
+use segue_model::calendar::{Grain, bucket_start_us, next_bucket_us};
+
+/// Periods that one range may have.
+pub(super) const PERIODS_MAX: usize = 10_000;
+
+/// Half-open range in microseconds: start ≤ t < end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RangeUs {
+    /// First moment.
+    pub(super) start: i64,
+    /// First moment after it.
+    pub(super) end: i64,
+}
+
+/// Nanoseconds since 1970. None when the message is not a valid timestamp.
+pub(super) fn nanos(time: &Timestamp) -> Option<i128> {
+    // The years that protobuf defines: 0001 to 9999.
+    let valid = (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    valid.then(|| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos))
+}
+
+/// The first microsecond at or after `time`. Times of events are whole microseconds, so bounds of half-open ranges keep
+/// their meaning under this.
+pub(super) fn bound_us(time: &Timestamp) -> Option<i64> {
+    let nanos = nanos(time)?;
+    i64::try_from(nanos.div_euclid(1000) + i128::from(nanos.rem_euclid(1000) != 0)).ok()
+}
+
+/// As protobuf has it.
+pub(super) fn timestamp(us: i64) -> Timestamp {
+    Timestamp { seconds: us.div_euclid(1_000_000), nanos: (us.rem_euclid(1_000_000) * 1000) as i32 }
+}
+
+/// Why a range has no periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeriodsError {
+    /// Over [`PERIODS_MAX`].
+    TooMany,
+    /// The range leaves the years that the calendar knows.
+    OutsideCalendar,
+}
+
+/// The consecutive periods of a range: calendar buckets of a zone, the first and last cut by the range.
+#[derive(Debug, Clone)]
+pub(super) struct Periods {
+    /// Start of every period, ascending; the first is the range's start. Not empty.
+    starts: Vec<i64>,
+    end: i64,
+    /// Periods per microsecond, to guess where a moment falls.
+    density: f64,
+}
+
+impl Periods {
+    /// The periods of `range`; without a grain the range is one period.
+    pub(super) fn new(range: RangeUs, grain: Option<Grain>, zone: Tz) -> Result<Periods, PeriodsError> {
+        let mut starts = vec![range.start];
+        if let Some(grain) = grain {
+            let mut bucket = bucket_start_us(range.start, grain, zone).ok_or(PeriodsError::OutsideCalendar)?;
+            loop {
+                bucket = next_bucket_us(bucket, grain, zone).ok_or(PeriodsError::OutsideCalendar)?;
+                if bucket >= range.end {
+                    break;
+                }
+                if starts.len() == PERIODS_MAX {
+                    return Err(PeriodsError::TooMany);
+                }
+                starts.push(bucket);
+            }
+        }
+        let density = starts.len() as f64 / (range.end as f64 - range.start as f64).max(1.0);
+        Ok(Periods { starts, end: range.end, density })
+    }
+
+    /// Starts of all periods, ascending.
+    pub(super) fn starts(&self) -> &[i64] {
+        &self.starts
+    }
+
+    /// How many; at least one.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The range that they cover.
+    pub(super) fn range(&self) -> RangeUs {
+        RangeUs { start: self.starts.first().copied().unwrap_or(self.end), end: self.end }
+    }
+
+    /// Which period the moment falls into, given that it lies in the range. `near` is a guess: the answer for the row before.
+    ///
+    /// Rows of one person come together and in order, so the row before is often right; else periods are nearly equally long,
+    /// so a division lands on the period or beside it.
+    pub(super) fn index_of(&self, time_us: i64, near: usize) -> usize {
+        let last = self.starts.len() - 1;
+        let near = near.min(last);
+        if self.starts[near] <= time_us && (near == last || time_us < self.starts[near + 1]) {
+            return near;
+        }
+        let guess = (time_us.saturating_sub(self.starts[0])) as f64 * self.density;
+        let mut at = (guess.max(0.0) as usize).min(last);
+        while at > 0 && time_us < self.starts[at] {
+            at -= 1;
+        }
+        while at < last && time_us >= self.starts[at + 1] {
+            at += 1;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn us(text: &str) -> i64 {
+        text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time").timestamp_micros()
+    }
+
+    #[test]
+    fn periods_are_calendar_buckets_cut_by_the_range() {
+        let zone = chrono_tz::Asia::Seoul;
+        let range = RangeUs { start: us("2026-11-04T03:00:00Z"), end: us("2026-11-17T00:00:00Z") };
+        let periods = Periods::new(range, Some(Grain::Week), zone).expect("periods");
+        assert_eq!(periods.starts(), [us("2026-11-04T03:00:00Z"), us("2026-11-08T15:00:00Z"), us("2026-11-15T15:00:00Z")]);
+        assert_eq!(periods.range(), range);
+    }
+
+    #[test]
+    fn a_moment_finds_its_period_from_any_guess_across_summer_time() {
+        let zone = chrono_tz::Europe::Berlin;
+        let range = RangeUs { start: us("2026-10-01T10:00:00Z"), end: us("2026-11-20T10:00:00Z") };
+        for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month] {
+            let periods = Periods::new(range, Some(grain), zone).expect("periods");
+            for at in (range.start..range.end).step_by(1_799_000_000) {
+                let expected = periods.starts().partition_point(|start| *start <= at) - 1;
+                for near in [0, expected, periods.len() + 5] {
+                    assert_eq!(periods.index_of(at, near), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_periods_are_refused() {
+        let range = RangeUs { start: 0, end: 10_001 * 3_600_000_000 };
+        assert_eq!(Periods::new(range, Some(Grain::Hour), Tz::UTC).err(), Some(PeriodsError::TooMany));
+        let range = RangeUs { start: 0, end: 10_000 * 3_600_000_000 };
+        assert_eq!(Periods::new(range, Some(Grain::Hour), Tz::UTC).map(|periods| periods.len()), Ok(10_000));
+    }
+
+    #[test]
+    fn bounds_between_microseconds_are_rounded_up() {
+        assert_eq!(bound_us(&Timestamp { seconds: 1, nanos: 1 }), Some(1_000_001));
+        assert_eq!(bound_us(&Timestamp { seconds: -1, nanos: 999_999_999 }), Some(0));
+        assert_eq!(bound_us(&Timestamp { seconds: 1, nanos: -1 }), None);
+    }
+}
