@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -92,6 +93,14 @@ async fn open_sqlite(folder: &str, namespace: &str, migrator: &'static Migrator)
         .max_lifetime(None)
         // A ping per transaction buys nothing on a local file.
         .test_before_acquire(false)
+        // When a full disk makes SQLite roll back by itself, the driver's own roll-back fails, and it believes for ever that a
+        // transaction is open: such a connection is replaced.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                conn.ping().await?; // comes after the roll-back, which is queued
+                Ok(!conn.is_in_transaction())
+            })
+        })
         .connect_with(options.clone())
         .await?;
     // The migrator locks PostgreSQL by itself, and SQLite not at all.

@@ -188,12 +188,14 @@ impl Writer {
 
     async fn delete(&mut self, cuts: &[Cut]) -> Result<(), LogError> {
         let after: Vec<Part> = cuts.iter().map(|cut| self.part_after(cut)).collect();
+        self.prepare().await?;
         let mut tx = self.conn.begin_with("BEGIN IMMEDIATE").await?;
         for (cut, part) in cuts.iter().zip(after) {
             sqlx::query(sql::DELETE_RANGE).bind(id_of(cut.partition, 0)).bind(id_of(cut.partition, cut.through)).execute(&mut *tx).await?;
             put_part(&mut tx, cut.partition, part).await?;
         }
         tx.commit().await?;
+        self.finished();
         Ok(())
     }
 

@@ -76,6 +76,9 @@ pub(super) struct Writer {
     pub(super) config: LogConfig,
     pub(super) shared: Arc<Shared>,
     pub(super) conn: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// A transaction was begun and not seen to end.
+    unfinished: bool,
     pub(super) parts: Vec<Part>,
     pub(super) bytes: u64,
     pub(super) producers: HashMap<(u16, String), Produced>,
@@ -127,8 +130,18 @@ impl Writer {
             marks: parts.iter().map(|part| Mark { first: AtomicU64::new(part.first), last: watch::Sender::new(part.last) }).collect(),
             holds: Mutex::new(holds),
         });
-        let writer =
-            Writer { config: config.clone(), shared: shared.clone(), conn, parts, bytes, producers, last_appended_at_us: 0, _lock: lock };
+        let writer = Writer {
+            config: config.clone(),
+            shared: shared.clone(),
+            conn,
+            options,
+            unfinished: false,
+            parts,
+            bytes,
+            producers,
+            last_appended_at_us: 0,
+            _lock: lock,
+        };
         Ok((writer, shared))
     }
 
@@ -268,6 +281,7 @@ impl Writer {
             return Ok(());
         }
         let now_us = self.config.clock.now_us().max(self.last_appended_at_us);
+        self.prepare().await?;
         let mut tx = self.conn.begin_with("BEGIN IMMEDIATE").await?;
         for chunk in rows.chunks(sql::INSERT_ROWS) {
             if chunk.len() == sql::INSERT_ROWS {
@@ -295,6 +309,7 @@ impl Writer {
                 .await?;
         }
         tx.commit().await?;
+        self.finished();
 
         self.last_appended_at_us = now_us;
         self.bytes = bytes;
@@ -305,6 +320,26 @@ impl Writer {
             self.shared.marks[usize::from(partition)].last.send_replace(part.last);
         }
         Ok(())
+    }
+
+    /// Makes the connection fit for a transaction; [`Writer::finished`] says that it went well. When a full disk makes SQLite roll
+    /// back by itself, the driver's own roll-back fails, and it believes for ever that a transaction is open: such a connection
+    /// is replaced.
+    pub(super) async fn prepare(&mut self) -> Result<(), LogError> {
+        if self.unfinished {
+            // Comes after the driver's roll-back, which is queued.
+            self.conn.ping().await?;
+            if self.conn.is_in_transaction() {
+                self.conn = self.options.connect().await?;
+            }
+        }
+        self.unfinished = true;
+        Ok(())
+    }
+
+    /// The transaction was committed.
+    pub(super) fn finished(&mut self) {
+        self.unfinished = false;
     }
 
     async fn put_hold(&mut self, partition: u16, consumer: String, position: u64) -> Result<(), LogError> {
@@ -328,11 +363,13 @@ impl Writer {
         if dirty.is_empty() {
             return Ok(());
         }
+        self.prepare().await?;
         let mut tx = self.conn.begin_with("BEGIN IMMEDIATE").await?;
         for ((partition, consumer), position) in &dirty {
             sqlx::query(sql::PUT_HOLD).bind(i64::from(*partition)).bind(consumer).bind(*position as i64).execute(&mut *tx).await?;
         }
         tx.commit().await?;
+        self.finished();
         let mut holds = self.shared.holds.lock();
         for (key, position) in dirty {
             if let Some(hold) = holds.get_mut(&key)

@@ -1,6 +1,8 @@
 //! What is particular to the embedded backend: its files.
 
-use segue_log::LogError;
+use std::time::Duration;
+
+use segue_log::{Log, LogConfig, LogError};
 use segue_testkit::TempLog;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -54,5 +56,48 @@ async fn dropping_every_handle_frees_the_log() -> anyhow::Result<()> {
     }
     let log = temp.open().await?;
     assert_eq!(texts(&read_all(&log, EVENTS, 0, 0).await?), ["1", "2", "3"]);
+    Ok(())
+}
+
+/// Needs a small file system: `mount -t tmpfs -o size=3m tmpfs <folder>` and `SEGUE_TEST_SMALL_DISK=<folder>`.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::disallowed_methods, reason = "tests have no configuration but the environment")]
+async fn a_full_disk_refuses_appends_and_damages_nothing() -> anyhow::Result<()> {
+    let Ok(folder) = std::env::var("SEGUE_TEST_SMALL_DISK") else { return Ok(()) };
+    let folder = tempfile::TempDir::new_in(folder)?;
+    let config = LogConfig { retention_age: Duration::from_secs(3600), ..LogConfig::new(format!("embedded:{}", folder.path().display())) };
+    let ballast = folder.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 512 << 10])?;
+    let log = Log::open(config.clone()).await?;
+    let mut written = 0u64;
+    let error = loop {
+        match log.append(EVENTS, 0, batch(noise(written, 40_000))).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 10_000, "the disk is small");
+    };
+    assert!(matches!(error, LogError::DiskFull { .. }) && error.is_retryable() && error.is_full(), "{error:?}");
+    // Folding the write-ahead log into the file may free a little; then it is full again.
+    loop {
+        match log.append(EVENTS, 0, batch(noise(written, 40_000))).await {
+            Ok(_) => written += 1,
+            Err(error) => break assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+    assert_eq!(log.bounds(EVENTS, 0).await?.last, written);
+    // The operator frees a little, and the same handle works again; then a restart.
+    std::fs::remove_file(&ballast)?;
+    log.append(EVENTS, 0, batch(noise(written, 40_000))).await?;
+    written += 1;
+    log.close().await?;
+
+    let log = Log::open(config).await?;
+    let all = read_all(&log, EVENTS, 0, 0).await?;
+    assert_eq!(all.len() as u64, written);
+    assert!(all.iter().all(|b| b.payload[..] == noise(b.position - 1, 40_000)[..]));
+    // Retention makes room: deleted pages are used again.
+    log.trim_now(i64::MAX / 2).await?;
+    assert_eq!(log.append(EVENTS, 0, batch(noise(1, 40_000))).await?.position, written + 1);
     Ok(())
 }

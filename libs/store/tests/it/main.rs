@@ -265,3 +265,34 @@ async fn a_file_that_is_no_database_is_corrupt() -> anyhow::Result<()> {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     Ok(())
 }
+
+/// Needs a small file system: `mount -t tmpfs -o size=3m tmpfs <folder>` and `SEGUE_TEST_SMALL_DISK=<folder>`.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::disallowed_methods, reason = "tests have no configuration but the environment")]
+async fn a_full_disk_is_told_and_the_database_works_again_once_there_is_room() -> anyhow::Result<()> {
+    let Ok(folder) = std::env::var("SEGUE_TEST_SMALL_DISK") else { return Ok(()) };
+    let folder = tempfile::TempDir::new_in(folder)?;
+    let db = Db::open(&format!("sqlite:{}", folder.path().display()), "items", MIGRATIONS).await?;
+    let ballast = folder.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20])?;
+    let write = async |key: i64| -> Result<(), StoreError> {
+        let mut tx = db.begin().await?;
+        let body = vec![key as u8; 40_000];
+        insert(&mut tx, 1, &Item { key: key.to_string(), amount: None, body: Some(body), ratio: None, live: true }).await?;
+        tx.commit().await
+    };
+    let mut written = 0;
+    let error = loop {
+        match write(written).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "the disk is small");
+    };
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+    assert_eq!(count(&db, 1).await?, written);
+    std::fs::remove_file(&ballast)?;
+    write(written).await?;
+    assert_eq!(count(&db, 1).await?, written + 1);
+    Ok(())
+}
