@@ -1,4 +1,5 @@
 //! Integration tests of analytics, on every backend there is.
 
 mod index;
+mod report;
 mod rig;
