@@ -23,7 +23,13 @@ fn subject(person: usize, time_us: i64) -> Subject {
 }
 
 /// Batches over persons in a scattered order, from `callers` sources at once; returns the events per second.
-async fn measure(client: &IdentityServiceClient<PeerChannel>, tenant: &TenantId, callers: usize, first: u64, time_us: i64) -> anyhow::Result<f64> {
+async fn measure(
+    client: &IdentityServiceClient<PeerChannel>,
+    tenant: &TenantId,
+    callers: usize,
+    first: u64,
+    time_us: i64,
+) -> anyhow::Result<f64> {
     let began = Instant::now();
     let per_caller = PERSONS / BATCH / callers;
     let calls = (0..callers).map(|caller| async move {
@@ -75,7 +81,9 @@ async fn main() -> anyhow::Result<()> {
         let (client, tenant, tasks) = start(&url, &log).await?;
         let loaded = measure(&client, &tenant, callers, 3_001, 5_000_000_000).await?;
         tasks.stop(Duration::from_secs(10)).await?;
-        println!("{callers} callers: new {new:.0}/s, known {known:.0}/s, known and last-seen written {seen:.0}/s, known but not cached {loaded:.0}/s");
+        println!(
+            "{callers} callers: new {new:.0}/s, known {known:.0}/s, known and last-seen written {seen:.0}/s, known but not cached {loaded:.0}/s"
+        );
     }
     Ok(())
 }

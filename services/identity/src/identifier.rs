@@ -75,13 +75,9 @@ impl Kind {
     pub fn is_of_device(&self) -> bool {
         match self {
             Kind::AnonymousId | Kind::DeviceId | Kind::AdvertisingId | Kind::PushToken => true,
-            Kind::UserId
-            | Kind::Email
-            | Kind::Phone
-            | Kind::KakaoUserId
-            | Kind::LineUserId
-            | Kind::PosMemberNumber
-            | Kind::Custom(_) => false,
+            Kind::UserId | Kind::Email | Kind::Phone | Kind::KakaoUserId | Kind::LineUserId | Kind::PosMemberNumber | Kind::Custom(_) => {
+                false
+            }
         }
     }
 }
@@ -159,8 +155,18 @@ mod tests {
     #[test]
     fn kinds_are_ordered_by_strength_and_keep_their_names() {
         let names = [
-            "user_id", "anonymous_id", "device_id", "advertising_id", "push_token", "email", "phone", "kakao_user_id",
-            "line_user_id", "pos_member_number", "a_custom", "z_custom",
+            "user_id",
+            "anonymous_id",
+            "device_id",
+            "advertising_id",
+            "push_token",
+            "email",
+            "phone",
+            "kakao_user_id",
+            "line_user_id",
+            "pos_member_number",
+            "a_custom",
+            "z_custom",
         ];
         let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name)).collect();
         assert!(kinds.is_sorted());

@@ -9,9 +9,9 @@ use segue_proto::identity::v1::{
     GetIdentityStatusRequest, GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse,
     ListPersonsRequest, ListPersonsResponse, MergePersonsRequest, MergePersonsResponse, Person, ResolveBatchRequest, ResolveBatchResponse,
 };
+use segue_runtime::TenantDirectory;
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::reply;
-use segue_runtime::TenantDirectory;
 use segue_store::Db;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
@@ -91,10 +91,7 @@ impl IdentityService for Identity {
         })
     }
 
-    async fn get_identity_status(
-        &self,
-        request: Request<GetIdentityStatusRequest>,
-    ) -> Result<Response<GetIdentityStatusResponse>, Status> {
+    async fn get_identity_status(&self, request: Request<GetIdentityStatusRequest>) -> Result<Response<GetIdentityStatusResponse>, Status> {
         reply(match self.admit(&request, Role::Analyst) {
             Ok(tenant) => self.status(&tenant).await,
             Err(error) => Err(error),

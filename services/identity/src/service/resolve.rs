@@ -52,9 +52,11 @@ fn parse_subject(identifiers: &Identifiers, subject: SubjectProto) -> Subject {
     ids.sort_by(|a, b| a.kind.cmp(&b.kind));
     if ids.len() > 1 {
         let mut seen = Vec::with_capacity(ids.len());
-        ids.retain(|id| !seen.contains(&id.key) && {
-            seen.push(id.key);
-            true
+        ids.retain(|id| {
+            !seen.contains(&id.key) && {
+                seen.push(id.key);
+                true
+            }
         });
     }
     let previous = match kind {

@@ -13,8 +13,7 @@ const ADD_TENANT: &str = "INSERT INTO tenants (tenant, salt, version, persons, d
     VALUES ($1, $2, 0, 0, 0, 0, 0, 0) ON CONFLICT (tenant) DO NOTHING";
 // SQLite's transaction holds the lock of the whole file already.
 const LOCK_TENANT_SQLITE: &str = "SELECT version, persons, devices, links, merged, ordinals FROM tenants WHERE tenant = $1";
-const LOCK_TENANT_POSTGRES: &str =
-    "SELECT version, persons, devices, links, merged, ordinals FROM tenants WHERE tenant = $1 FOR UPDATE";
+const LOCK_TENANT_POSTGRES: &str = "SELECT version, persons, devices, links, merged, ordinals FROM tenants WHERE tenant = $1 FOR UPDATE";
 
 const FIND_ANSWER_SEQUENCE: &str = "SELECT sequence FROM answers WHERE tenant = $1 AND source = $2";
 const FIND_ANSWER: &str = "SELECT body FROM answers WHERE tenant = $1 AND source = $2";
@@ -35,9 +34,9 @@ const FIND_PERSONS_POSTGRES: &str = "SELECT p.number, p.root, p.first_seen_us, p
 const COUNT_IDENTIFIERS_SQLITE: &str = "SELECT m.root, i.kind, count(*)
     FROM (SELECT value AS root, value AS number FROM json_each($2)
           UNION ALL
-          SELECT p.root, p.number FROM json_each($2) k CROSS JOIN persons p
+          SELECT p.root, p.number FROM json_each($2) k CROSS JOIN persons p INDEXED BY persons_merged
           WHERE p.tenant = $1 AND p.root = k.value AND p.root <> p.number) m
-    CROSS JOIN identifiers i WHERE i.tenant = $1 AND i.person = m.number AND i.person <> 0
+    CROSS JOIN identifiers i INDEXED BY identifiers_of_person WHERE i.tenant = $1 AND i.person = m.number AND i.person <> 0
     GROUP BY m.root, i.kind";
 const COUNT_IDENTIFIERS_POSTGRES: &str = "SELECT m.root, i.kind, count(*)
     FROM (SELECT value::bigint AS root, value::bigint AS number FROM json_array_elements_text($2::json) k(value)
@@ -50,7 +49,7 @@ const COUNT_IDENTIFIERS_POSTGRES: &str = "SELECT m.root, i.kind, count(*)
 const FIND_PROFILES_SQLITE: &str = "SELECT m.root, t.name, t.value, t.time_us, t.ordinal
     FROM (SELECT value AS root, value AS number FROM json_each($2)
           UNION ALL
-          SELECT p.root, p.number FROM json_each($2) k CROSS JOIN persons p
+          SELECT p.root, p.number FROM json_each($2) k CROSS JOIN persons p INDEXED BY persons_merged
           WHERE p.tenant = $1 AND p.root = k.value AND p.root <> p.number) m
     CROSS JOIN traits t WHERE t.tenant = $1 AND t.person = m.number AND t.name IN (SELECT value FROM json_each($3))";
 const FIND_PROFILES_POSTGRES: &str = "SELECT m.root, t.name, t.value, t.time_us, t.ordinal
@@ -154,7 +153,12 @@ pub(crate) async fn load_persons(tx: &mut Tx, tenant: &TenantId, registry: &mut 
     Ok(())
 }
 
-async fn load_states(tx: &mut Tx, tenant: &TenantId, registry: &mut Registry, survivors: Vec<(u32, PersonState)>) -> Result<(), IdentityError> {
+async fn load_states(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    registry: &mut Registry,
+    survivors: Vec<(u32, PersonState)>,
+) -> Result<(), IdentityError> {
     if survivors.is_empty() {
         return Ok(());
     }
@@ -164,8 +168,7 @@ async fn load_states(tx: &mut Tx, tenant: &TenantId, registry: &mut Registry, su
         registry.insert_person(number, Person::Survivor(state));
     }
     let sql = tx.sql(COUNT_IDENTIFIERS_SQLITE, COUNT_IDENTIFIERS_POSTGRES);
-    let counts: Vec<(i64, String, i64)> =
-        on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(&list).fetch_all(conn).await)?;
+    let counts: Vec<(i64, String, i64)> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(&list).fetch_all(conn).await)?;
     for (root, kind, count) in counts {
         registry.person(number(root)?)?.add(&Kind::of(&kind), number(count)?);
     }

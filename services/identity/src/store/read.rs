@@ -12,6 +12,7 @@ use super::{counter, json, number, person_id, trait_value};
 use crate::error::IdentityError;
 use crate::registry::TraitValue;
 
+// SQLite has no statistics here, and would walk the primary key of a whole tenant where an index is named.
 const FIND_SALT: &str = "SELECT salt FROM tenants WHERE tenant = $1";
 const FIND_ROOT_BY_NUMBER: &str = "SELECT root FROM persons WHERE tenant = $1 AND number = $2";
 const FIND_ROOT_BY_IDENTIFIER: &str = "SELECT p.root FROM identifiers i JOIN persons p ON p.tenant = i.tenant AND p.number = i.person
@@ -21,8 +22,8 @@ const LIST_ROOTS: &str = "SELECT number FROM persons WHERE tenant = $1 AND numbe
 const LIST_MEMBERS_SQLITE: &str = "SELECT p.root, p.number, p.first_seen_us, p.last_seen_us
     FROM json_each($2) k CROSS JOIN persons p WHERE p.tenant = $1 AND p.number = k.value
     UNION
-    SELECT p.root, p.number, p.first_seen_us, p.last_seen_us FROM json_each($2) k CROSS JOIN persons p
-    WHERE p.tenant = $1 AND p.root = k.value AND p.root <> p.number
+    SELECT p.root, p.number, p.first_seen_us, p.last_seen_us FROM json_each($2) k
+    CROSS JOIN persons p INDEXED BY persons_merged WHERE p.tenant = $1 AND p.root = k.value AND p.root <> p.number
     ORDER BY 1, 2";
 const LIST_MEMBERS_POSTGRES: &str = "SELECT p.root, p.number, p.first_seen_us, p.last_seen_us
     FROM json_array_elements_text($2::json) k(value) JOIN persons p ON p.tenant = $1 AND p.number = k.value::bigint
@@ -32,7 +33,8 @@ const LIST_MEMBERS_POSTGRES: &str = "SELECT p.root, p.number, p.first_seen_us, p
     ORDER BY 1, 2";
 
 const LIST_IDENTIFIERS_SQLITE: &str = "SELECT i.person, i.kind, i.value, i.linked_at_us
-    FROM json_each($2) k CROSS JOIN identifiers i WHERE i.tenant = $1 AND i.person = k.value AND i.person <> 0
+    FROM json_each($2) k CROSS JOIN identifiers i INDEXED BY identifiers_of_person
+    WHERE i.tenant = $1 AND i.person = k.value AND i.person <> 0
     ORDER BY i.linked_at_us, i.kind, i.value";
 const LIST_IDENTIFIERS_POSTGRES: &str = "SELECT i.person, i.kind, i.value, i.linked_at_us
     FROM json_array_elements_text($2::json) k(value)
@@ -47,10 +49,10 @@ const LIST_TRAITS_POSTGRES: &str = "SELECT t.person, t.name, t.value, t.time_us,
 const LIST_LINKS: &str = "SELECT sequence, kind, person, other_person, identifier_kind, identifier_value, time_us, reason
     FROM link_log WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
 const LIST_LINKS_OF_SQLITE: &str = "SELECT sequence, kind, person, other_person, identifier_kind, identifier_value, time_us, reason
-    FROM link_log WHERE tenant = $1 AND sequence > $2 AND person IN (SELECT value FROM json_each($4))
+    FROM link_log INDEXED BY link_log_of_person WHERE tenant = $1 AND sequence > $2 AND person IN (SELECT value FROM json_each($4))
     UNION
     SELECT sequence, kind, person, other_person, identifier_kind, identifier_value, time_us, reason
-    FROM link_log WHERE tenant = $1 AND sequence > $2 AND other_person <> 0 AND other_person IN (SELECT value FROM json_each($4))
+    FROM link_log INDEXED BY link_log_of_other WHERE tenant = $1 AND sequence > $2 AND other_person <> 0 AND other_person IN (SELECT value FROM json_each($4))
     ORDER BY 1 LIMIT $3";
 const LIST_LINKS_OF_POSTGRES: &str = "SELECT sequence, kind, person, other_person, identifier_kind, identifier_value, time_us, reason
     FROM link_log WHERE tenant = $1 AND sequence > $2
@@ -231,8 +233,7 @@ async fn members_of(tx: &mut Tx, tenant: &TenantId, person: u32) -> Result<Vec<i
 
 /// How many persons and devices there are.
 pub(crate) async fn status(db: &Db, tenant: &TenantId) -> Result<GetIdentityStatusResponse, IdentityError> {
-    let row: Option<(i64, i64, i64)> =
-        on_db!(db, pool => sqlx::query_as(FIND_COUNTS).bind(tenant.as_str()).fetch_optional(pool).await)?;
+    let row: Option<(i64, i64, i64)> = on_db!(db, pool => sqlx::query_as(FIND_COUNTS).bind(tenant.as_str()).fetch_optional(pool).await)?;
     let (persons, devices, merged) = row.unwrap_or_default();
     let (persons, devices, merged) = (counter(persons)?, counter(devices)?, counter(merged)?);
     Ok(GetIdentityStatusResponse { persons: persons.saturating_sub(merged), devices, merged })

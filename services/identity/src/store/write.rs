@@ -32,15 +32,22 @@ const PUT_PERSONS_POSTGRES: &str = "INSERT INTO persons (tenant, number, root, f
     FROM json_array_elements($2::json)
     ON CONFLICT (tenant, number) DO UPDATE SET first_seen_us = excluded.first_seen_us, last_seen_us = excluded.last_seen_us";
 
-// A number that was merged takes those along that were merged into it. Two statements, since each can use an index.
-const REDIRECT_SQLITE: &str = "UPDATE persons SET root = m.value ->> 1 FROM json_each($2) m
-    WHERE persons.tenant = $1 AND persons.number = m.value ->> 0";
-const REDIRECT_POSTGRES: &str = "UPDATE persons SET root = (m.value ->> 1)::bigint FROM json_array_elements($2::json) m(value)
-    WHERE persons.tenant = $1 AND persons.number = (m.value ->> 0)::bigint";
-const REDIRECT_FOLLOWERS_SQLITE: &str = "UPDATE persons SET root = m.value ->> 1 FROM json_each($2) m
-    WHERE persons.tenant = $1 AND persons.root = m.value ->> 0 AND persons.root <> persons.number";
-const REDIRECT_FOLLOWERS_POSTGRES: &str = "UPDATE persons SET root = (m.value ->> 1)::bigint FROM json_array_elements($2::json) m(value)
-    WHERE persons.tenant = $1 AND persons.root = (m.value ->> 0)::bigint AND persons.root <> persons.number";
+// A number that was merged takes those along that were merged into it. The rows exist; written as upserts, since SQLite would
+// walk all persons for `UPDATE … FROM` a list.
+const REDIRECT_SQLITE: &str = "INSERT INTO persons (tenant, number, root, first_seen_us, last_seen_us)
+    SELECT $1, value ->> 0, value ->> 1, 0, 0 FROM json_each($2) WHERE true
+    ON CONFLICT (tenant, number) DO UPDATE SET root = excluded.root";
+const REDIRECT_POSTGRES: &str = "INSERT INTO persons (tenant, number, root, first_seen_us, last_seen_us)
+    SELECT $1, (value ->> 0)::bigint, (value ->> 1)::bigint, 0, 0 FROM json_array_elements($2::json)
+    ON CONFLICT (tenant, number) DO UPDATE SET root = excluded.root";
+const REDIRECT_FOLLOWERS_SQLITE: &str = "INSERT INTO persons (tenant, number, root, first_seen_us, last_seen_us)
+    SELECT $1, p.number, m.value ->> 1, 0, 0 FROM json_each($2) m CROSS JOIN persons p INDEXED BY persons_merged
+    WHERE p.tenant = $1 AND p.root = m.value ->> 0 AND p.root <> p.number
+    ON CONFLICT (tenant, number) DO UPDATE SET root = excluded.root";
+const REDIRECT_FOLLOWERS_POSTGRES: &str = "INSERT INTO persons (tenant, number, root, first_seen_us, last_seen_us)
+    SELECT $1, p.number, (m.value ->> 1)::bigint, 0, 0 FROM json_array_elements($2::json) m(value)
+    JOIN persons p ON p.tenant = $1 AND p.root = (m.value ->> 0)::bigint AND p.root <> p.number
+    ON CONFLICT (tenant, number) DO UPDATE SET root = excluded.root";
 
 const ADD_LINKS_SQLITE: &str = "INSERT INTO link_log
         (tenant, sequence, kind, person, other_person, identifier_kind, identifier_value, time_us, reason)

@@ -34,8 +34,12 @@ async fn a_person_is_shown_whole_and_a_merged_number_shows_the_survivor() -> Res
         assert_eq!(shown, person(&process, 1).await?);
         assert_eq!((shown.number, shown.merged_numbers.as_slice()), (1, [2].as_slice()));
         assert_eq!(shown.id.len(), 36);
-        let identifiers: Vec<String> =
-            shown.identifiers.iter().filter_map(|linked| linked.identifier.as_ref()).map(|id| format!("{}:{}", id.kind, id.value)).collect();
+        let identifiers: Vec<String> = shown
+            .identifiers
+            .iter()
+            .filter_map(|linked| linked.identifier.as_ref())
+            .map(|id| format!("{}:{}", id.kind, id.value))
+            .collect();
         assert_eq!(identifiers, ["device_id:x", "email:m", "user_id:A"]);
         let traits: Vec<_> = shown.traits.iter().map(|set| (set.name.as_str(), set.value.clone())).collect();
         assert_eq!(traits, [("df_gender", Some(text("f"))), ("plan", Some(text("free")))]);

@@ -20,15 +20,14 @@ use std::sync::Arc;
 use tonic::Status;
 
 /// One process with identity in it.
-pub struct Process {
-    pub client: IdentityServiceClient<PeerChannel>,
-    pub tenants: TenantDirectory,
-    pub log: Log,
+pub(crate) struct Process {
+    pub(crate) client: IdentityServiceClient<PeerChannel>,
+    pub(crate) tenants: TenantDirectory,
     tasks: Tasks,
 }
 
 impl Process {
-    pub async fn start(store: &TempStore, log: &Log, config: Config) -> anyhow::Result<Process> {
+    pub(crate) async fn start(store: &TempStore, log: &Log, config: Config) -> anyhow::Result<Process> {
         let tenants = TenantDirectory::fixed([shop(), other()].map(|id| Tenant::new(id, switched_on())).to_vec());
         let tasks = Tasks::new();
         let deps = Deps {
@@ -41,20 +40,20 @@ impl Process {
         };
         let started = segue_identity::start(deps).await?;
         let client = IdentityServiceClient::new(local(started.routes)).max_decoding_message_size(64 << 20);
-        Ok(Process { client, tenants, log: log.clone(), tasks })
+        Ok(Process { client, tenants, tasks })
     }
 
     /// Ends the process as a crash would, as far as its store can tell.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         Ok(self.tasks.stop(Duration::from_secs(10)).await?)
     }
 
     /// Resolves lines of events for the tenant `shop`.
-    pub async fn resolve(&self, source: &str, sequence: u64, events: &[&str]) -> Result<ResolveBatchResponse, Status> {
+    pub(crate) async fn resolve(&self, source: &str, sequence: u64, events: &[&str]) -> Result<ResolveBatchResponse, Status> {
         self.resolve_for(&shop(), source, sequence, events.iter().map(|line| event(line)).collect()).await
     }
 
-    pub async fn resolve_for(
+    pub(crate) async fn resolve_for(
         &self,
         tenant: &TenantId,
         source: &str,
@@ -67,30 +66,30 @@ impl Process {
 }
 
 /// A folder or server for the log, opened.
-pub async fn log() -> anyhow::Result<(TempLog, Log)> {
+pub(crate) async fn log() -> anyhow::Result<(TempLog, Log)> {
     let place = TempLog::embedded();
     let log = place.open().await?;
     Ok((place, log))
 }
 
-pub fn shop() -> TenantId {
+pub(crate) fn shop() -> TenantId {
     "shop".parse().expect("a tenant id")
 }
 
-pub fn other() -> TenantId {
+pub(crate) fn other() -> TenantId {
     "other".parse().expect("a tenant id")
 }
 
-pub fn switched_on() -> ModuleSet {
+pub(crate) fn switched_on() -> ModuleSet {
     [Module::Ingest, Module::Identity].into_iter().collect()
 }
 
 /// Person numbers of an answer.
-pub fn persons(answer: &ResolveBatchResponse) -> Vec<u32> {
+pub(crate) fn persons(answer: &ResolveBatchResponse) -> Vec<u32> {
     answer.resolutions.iter().map(|resolution| resolution.person).collect()
 }
 
-pub fn identifier(kind: &str, value: &str) -> Identifier {
+pub(crate) fn identifier(kind: &str, value: &str) -> Identifier {
     let kind = match kind {
         "u" => "user_id",
         "a" => "anonymous_id",
@@ -102,12 +101,12 @@ pub fn identifier(kind: &str, value: &str) -> Identifier {
     Identifier { kind: kind.to_owned(), value: value.to_owned() }
 }
 
-pub fn text(value: &str) -> Value {
+pub(crate) fn text(value: &str) -> Value {
     Value { kind: Some(ValueKind::StringValue(value.to_owned())) }
 }
 
 /// One event from its line.
-pub fn event(line: &str) -> Subject {
+pub(crate) fn event(line: &str) -> Subject {
     let mut subject = Subject { kind: EventKind::Track as i32, ..Subject::default() };
     for word in line.split_whitespace() {
         if let Some(seconds) = word.strip_prefix('@') {

@@ -15,16 +15,16 @@ type Name = (String, String);
 
 /// Every identifier with the person that it names, and every trait with its person.
 #[derive(Default)]
-pub struct Reference {
+pub(crate) struct Reference {
     owners: Vec<(Name, usize)>,
     traits: Vec<(usize, String, i64, String)>,
     devices: Vec<Name>,
     persons: usize,
-    pub merges: Vec<(u32, u32)>,
+    pub(crate) merges: Vec<(u32, u32)>,
 }
 
 impl Reference {
-    pub fn owner(&self, name: &Name) -> usize {
+    pub(crate) fn owner(&self, name: &Name) -> usize {
         self.owners.iter().find(|(known, _)| known == name).map_or(0, |(_, person)| *person)
     }
 
@@ -61,7 +61,7 @@ impl Reference {
         self.merges.push((from as u32, into as u32));
     }
 
-    pub fn resolve(&mut self, event: &Subject) -> (u32, u32) {
+    pub(crate) fn resolve(&mut self, event: &Subject) -> (u32, u32) {
         let mut names: Vec<Name> = Vec::new();
         let mut given: Vec<Name> = event.identifiers.iter().map(|id| (id.kind.clone(), id.value.clone())).collect();
         let previous = (event.kind() == EventKind::Alias).then(|| event.previous_id.clone());
@@ -152,7 +152,7 @@ impl Reference {
     }
 
     /// The winning value of each trait of a person.
-    pub fn trait_of(&self, person: usize, name: &str) -> Option<String> {
+    pub(crate) fn trait_of(&self, person: usize, name: &str) -> Option<String> {
         let mut best: Option<&(usize, String, i64, String)> = None;
         for candidate in self.traits.iter().filter(|(owner, of, ..)| *owner == person && of == name) {
             if best.is_none_or(|known| candidate.2 >= known.2) {
@@ -164,7 +164,7 @@ impl Reference {
 }
 
 /// A line of an event: few values, so that they meet often.
-pub fn line() -> impl Strategy<Value = String> {
+pub(crate) fn line() -> impl Strategy<Value = String> {
     let identifier = prop_oneof![
         3 => (0..4u8).prop_map(|n| format!("u:{}", ["A", "B", "C", "null"][n as usize])),
         4 => (1..8u8).prop_map(|n| format!("d:{n}")),

@@ -100,7 +100,7 @@ async fn concurrent_callers_get_dense_numbers_and_one_person_per_user() -> Resul
         let calls = (0..24u64).map(|call| {
             let process = if call % 2 == 0 { &first } else { &second };
             async move {
-                let lines: Vec<String> = (0..20).map(|n| format!("u:{} d:{n}", (call + n) % 30)).collect();
+                let lines: Vec<String> = (0..20).map(|n| format!("u:U{} d:D{n}", (call + n) % 30)).collect();
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 process.resolve(&format!("s{call}"), 1, &lines).await
             }

@@ -12,25 +12,30 @@ use segue_proto::identity::v1::{LinkKind, Subject as SubjectProto};
 use crate::harness::{event, identifier};
 
 /// The rules over a registry that knows everything.
-pub struct World {
-    pub rules: Rules,
-    pub identifiers: Identifiers,
-    pub registry: Registry,
-    pub effects: Effects,
+pub(crate) struct World {
+    pub(crate) rules: Rules,
+    pub(crate) identifiers: Identifiers,
+    pub(crate) registry: Registry,
+    pub(crate) effects: Effects,
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         let blocked = segue_identity::Config::default().blocked_values;
-        World { rules: Rules::default(), identifiers: Identifiers::new(1, &blocked), registry: Registry::default(), effects: Effects::default() }
+        World {
+            rules: Rules::default(),
+            identifiers: Identifiers::new(1, &blocked),
+            registry: Registry::default(),
+            effects: Effects::default(),
+        }
     }
 
-    pub fn id(&self, kind: &str, value: &str) -> Id {
+    pub(crate) fn id(&self, kind: &str, value: &str) -> Id {
         let identifier = identifier(kind, value);
         self.identifiers.id(Kind::of(&identifier.kind), identifier.value)
     }
 
-    pub fn resolve(&mut self, event: SubjectProto) -> Resolution {
+    pub(crate) fn resolve(&mut self, event: SubjectProto) -> Resolution {
         let kind = event.kind();
         let mut ids: Vec<Id> = event.identifiers.into_iter().filter_map(|id| self.identifiers.parse(&id.kind, id.value)).collect();
         ids.sort_by(|a, b| a.kind.cmp(&b.kind));
@@ -50,7 +55,7 @@ impl World {
         self.rules.resolve(&mut self.registry, &mut self.effects, &subject).expect("everything is loaded")
     }
 
-    pub fn owner(&mut self, kind: &str, value: &str) -> u32 {
+    pub(crate) fn owner(&mut self, kind: &str, value: &str) -> u32 {
         let key = self.id(kind, value).key;
         if self.registry.linked(key).is_none() { 0 } else { self.registry.owner(key).expect("everything is loaded") }
     }
@@ -91,7 +96,16 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a sixth email is not attached, and recorded once [SG]",
-        events: &[("u:A e:1", 1), ("u:A e:2", 1), ("u:A e:3", 1), ("u:A e:4", 1), ("u:A e:5", 1), ("u:A e:6", 1), ("u:A e:6", 1), ("e:6", 2)],
+        events: &[
+            ("u:A e:1", 1),
+            ("u:A e:2", 1),
+            ("u:A e:3", 1),
+            ("u:A e:4", 1),
+            ("u:A e:5", 1),
+            ("u:A e:6", 1),
+            ("u:A e:6", 1),
+            ("e:6", 2),
+        ],
         records: &["limit email:6 1 0"],
         owners: &[("e:5", 1), ("e:6", 2)],
     },
@@ -170,7 +184,14 @@ const CASES: &[Case] = &[
     Case {
         name: "B with five devices takes none from A, but A loses it too",
         events: &[
-            ("u:B d:1", 1), ("u:B d:2", 1), ("u:B d:3", 1), ("u:B d:4", 1), ("u:B d:5", 1), ("u:A d:6", 2), ("u:B d:6", 1), ("u:B d:6", 1),
+            ("u:B d:1", 1),
+            ("u:B d:2", 1),
+            ("u:B d:3", 1),
+            ("u:B d:4", 1),
+            ("u:B d:5", 1),
+            ("u:A d:6", 2),
+            ("u:B d:6", 1),
+            ("u:B d:6", 1),
             ("d:6", 3),
         ],
         records: &["detached device_id:6 2 1", "limit device_id:6 1 0"],
@@ -179,7 +200,14 @@ const CASES: &[Case] = &[
     Case {
         name: "an anonymous person that would break a limit stays apart",
         events: &[
-            ("u:A d:1", 1), ("u:A d:2", 1), ("u:A d:3", 1), ("u:A d:4", 1), ("u:A d:5", 1), ("d:6 a:x", 2), ("u:A d:6", 1), ("u:A d:6", 1),
+            ("u:A d:1", 1),
+            ("u:A d:2", 1),
+            ("u:A d:3", 1),
+            ("u:A d:4", 1),
+            ("u:A d:5", 1),
+            ("d:6 a:x", 2),
+            ("u:A d:6", 1),
+            ("u:A d:6", 1),
             ("d:6", 2),
         ],
         records: &["limit device_id:6 1 2"],
@@ -256,7 +284,9 @@ fn only_the_event_that_begins_a_person_is_its_first() {
 #[test]
 fn the_later_event_time_wins_per_trait_and_of_equal_times_the_later_event() {
     let mut world = World::new();
-    for line in ["identify u:A name=b @20", "identify u:A name=a @10", "identify u:A plan=x @5", "identify u:A plan=y @5", "group u:A plan=z @9"] {
+    for line in
+        ["identify u:A name=b @20", "identify u:A name=a @10", "identify u:A plan=x @5", "identify u:A plan=y @5", "group u:A plan=z @9"]
+    {
         world.resolve(event(line));
     }
     let value = |name: &str| world.effects.traits.get(&(1, name.to_owned())).map(|value| value.value.clone());
