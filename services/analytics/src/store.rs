@@ -235,11 +235,6 @@ impl Catalogue {
         put_position(&mut tx, topic, number, position).await?;
         tx.commit().await
     }
-
-    /// Closes the store.
-    pub(crate) async fn close(&self) {
-        self.db.close().await;
-    }
 }
 
 async fn insert_file(tx: &mut Tx, tenant: &str, now_us: i64, file: &FileEntry) -> Result<(), StoreError> {

@@ -74,7 +74,7 @@ enum Cached {
 
 /// Decoded columns and footers, bounded in bytes, the least recently used dropped first.
 #[derive(Clone)]
-pub struct ColumnCache(Cache<CacheKey, Cached>);
+pub(crate) struct ColumnCache(Cache<CacheKey, Cached>);
 
 impl std::fmt::Debug for ColumnCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,7 +84,7 @@ impl std::fmt::Debug for ColumnCache {
 
 impl ColumnCache {
     /// A cache of so many bytes.
-    pub fn new(bytes_max: u64) -> Self {
+    pub(crate) fn new(bytes_max: u64) -> Self {
         let weigh = |key: &CacheKey, value: &Cached| {
             let bytes = match value {
                 Cached::Column(Some(column)) => column.get_array_memory_size(),
@@ -97,7 +97,7 @@ impl ColumnCache {
     }
 
     /// Bytes in use.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.run_pending_tasks();
         self.0.weighted_size()
     }
@@ -280,7 +280,7 @@ impl Chunks {
     fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {
         self.parts
             .iter()
-            .find(|(at, part)| *at <= start && start <= at + part.len() as u64)
+            .find(|(at, part)| *at <= start && start < at + part.len() as u64)
             .map(|(at, part)| part.slice((start - at) as usize..))
             .ok_or_else(|| parquet::errors::ParquetError::EOF(format!("byte {start} lies outside of what was read")))
     }

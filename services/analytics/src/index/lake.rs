@@ -15,7 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 /// The place of event files. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Lake {
+pub(crate) struct Lake {
     store: Arc<dyn ObjectStore>,
     /// Set when the store is a folder of this machine: reads are then plain reads, and writes are synced.
     folder: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) struct Found {
 
 impl Lake {
     /// Opens `file:<folder>`, creating the folder. Call it inside a runtime.
-    pub fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn open(url: &str) -> anyhow::Result<Self> {
         let folder = match url.split_once(':') {
             Some(("file", folder)) => folder.strip_prefix("//").unwrap_or(folder),
             _ => anyhow::bail!("lake.url is `{url}`: it must be `file:<folder>` (object stores are not built in)"),

@@ -51,7 +51,7 @@ use crate::config::Config;
 use crate::scan::{ScanError, Snapshot};
 use crate::store::Catalogue;
 use files::{ColumnCache, FileHandle};
-pub use lake::Lake;
+pub(crate) use lake::Lake;
 pub(crate) use maintain::spawn_workers;
 use tail::{Lane, TenantIndex, TenantState};
 
@@ -201,6 +201,11 @@ impl Index {
         self.shared.tail_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of decoded columns that are kept.
+    pub fn cache_bytes(&self) -> u64 {
+        self.shared.cache.bytes()
+    }
+
     /// Merges what is due in a tenant's files now; the number of merges.
     pub async fn merge(&self, tenant: &TenantId) -> anyhow::Result<usize> {
         let Some(tenant) = self.shared.find(tenant) else { return Ok(0) };
@@ -244,13 +249,7 @@ impl Shared {
                 (lane.catching_up, lane.was_skipped) = (true, true);
             }
         }
-        let state = TenantState {
-            lanes,
-            files: Arc::new(files),
-            steps: stored.redirects,
-            properties: property::Properties::load(stored.properties),
-            ..TenantState::default()
-        };
+        let state = TenantState::of_stored(lanes, files, stored.redirects, property::Properties::load(stored.properties));
         let loaded = Arc::new(TenantIndex::new(tenant.clone(), state, self.tail_bytes.clone()));
         self.tenants.write().insert(tenant.clone(), loaded.clone());
         tracing::debug!(%tenant, "index opened");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Redirects of one tenant, resolved to the end of each chain. Immutable; a change makes another.
 #[derive(Debug, Default)]
-pub struct Redirects {
+pub(crate) struct Redirects {
     /// (from, survivor), by from.
     by_from: Vec<(u32, u32)>,
     /// (survivor, from), sorted.

@@ -101,6 +101,16 @@ pub(crate) struct TailSize {
 }
 
 impl TenantState {
+    /// As the store knows the tenant; the tail is empty.
+    pub(crate) fn of_stored(
+        lanes: BTreeMap<u16, Lane>,
+        files: Vec<Arc<FileHandle>>,
+        steps: HashMap<u32, u32>,
+        properties: Properties,
+    ) -> Self {
+        Self { lanes, files: Arc::new(files), steps, properties, ..Self::default() }
+    }
+
     fn redirects(&mut self) -> Arc<Redirects> {
         let steps = &self.steps;
         self.redirects.get_or_insert_with(|| Arc::new(Redirects::resolve(steps))).clone()

@@ -1,0 +1,418 @@
+//! The index: the same rows from everywhere, whatever crashes, merges, is off or is damaged.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use segue_analytics::scan::{PropertyScope, PropertyType, ScanError};
+use segue_model::TenantId;
+use segue_proto::events::v1::{DimensionValue, EventKind, Item, ResolvedEvent, Value, value::Kind};
+
+use crate::rig::{ALL_TIMES, Life, Rig, Row, eventually, expected, rows, switched, tenant};
+
+const DAY_US: i64 = 86_400_000_000;
+/// 2026-11-01.
+const START_US: i64 = 20_758 * DAY_US;
+
+/// Random numbers that are the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+/// An event with a bit of everything, each of it missing at times.
+fn event(dice: &mut Dice, number: usize) -> ResolvedEvent {
+    let names = ["df_purchase", "df_view_home", "df_login", "custom"];
+    let days = if dice.one_in(20) { dice.below(400) as i64 } else { dice.below(3) as i64 };
+    let time_us = START_US + days * DAY_US + dice.below(1_000) as i64 * 60_000_000;
+    let mut event = ResolvedEvent {
+        person: 1 + dice.below(40) as u32 * 5_000,
+        device: dice.below(9) as u32,
+        time_us,
+        received_at_us: time_us + 5,
+        name: names[dice.below(4) as usize].to_owned(),
+        message_id: format!("m{number}"),
+        kind: EventKind::Track as i32,
+        source: if dice.one_in(2) { "shop".to_owned() } else { String::new() },
+        session_id: if dice.one_in(3) { format!("s{}", dice.below(9)) } else { String::new() },
+        original_name: if dice.one_in(5) { "Order Completed".to_owned() } else { String::new() },
+        ..ResolvedEvent::default()
+    };
+    for code in [1, 2, 5] {
+        if dice.one_in(2) {
+            // The empty text is a value; not having one is another thing.
+            let text = ["", "ios", "android"][dice.below(3) as usize];
+            event.dimensions.push(DimensionValue { code, value: text.to_owned() });
+        }
+    }
+    let properties = [
+        ("plan", Kind::StringValue(format!("p{}", dice.below(4)))),
+        ("count", Kind::IntValue(dice.below(100) as i64 - 50)),
+        ("ratio", Kind::DoubleValue(dice.below(100) as f64 + 0.25)),
+        ("vip", Kind::BoolValue(dice.one_in(2))),
+        ("paid", Kind::DecimalE4Value(dice.below(1_000_000) as i64 - 500_000)),
+        ("raw", Kind::JsonValue("[1,2]".to_owned())),
+    ];
+    for (name, kind) in properties {
+        if dice.one_in(3) {
+            event.properties.insert(name.to_owned(), value(kind));
+        }
+    }
+    if dice.one_in(4) {
+        event.unregistered.insert("loose".to_owned(), value(Kind::StringValue(format!("\"x\" {}", dice.below(3)))));
+    }
+    if event.name == "df_purchase" {
+        for at in 0..dice.below(4) {
+            event.items.push(Item {
+                item_id: format!("i{at}"),
+                price_e4: (!dice.one_in(4)).then(|| dice.below(1_000_000) as i64),
+                quantity: (!dice.one_in(4)).then(|| dice.below(5) as i64),
+                categories: ["shoes", "red"].iter().take(dice.below(3) as usize).map(|text| (*text).to_owned()).collect(),
+                ..Item::default()
+            });
+        }
+    }
+    event
+}
+
+fn events(seed: u64, count: usize) -> Vec<ResolvedEvent> {
+    let mut dice = Dice(seed);
+    (0..count).map(|number| event(&mut dice, number)).collect()
+}
+
+fn of(tenant: &TenantId, events: &[ResolvedEvent]) -> Vec<(TenantId, ResolvedEvent)> {
+    events.iter().map(|event| (tenant.clone(), event.clone())).collect()
+}
+
+/// Where chains of merges end.
+fn survivor(merges: &[(u32, u32)]) -> impl Fn(u32) -> u32 {
+    let steps: HashMap<u32, u32> = merges.iter().copied().collect();
+    move |mut person| {
+        while let Some(next) = steps.get(&person) {
+            person = *next;
+        }
+        person
+    }
+}
+
+async fn check(life: &Life, shop: &TenantId, want: &[Row], stage: &str) {
+    let got = life.rows(shop).await;
+    assert_eq!(got.len(), want.len(), "{stage}: number of rows");
+    for (got, want) in got.iter().zip(want) {
+        assert_eq!(got, want, "{stage}");
+    }
+    // Ranges of persons and of time cut the same rows into parts.
+    let snapshot = life.snapshot(shop);
+    let want = want.to_vec();
+    let cut = tokio::task::spawn_blocking(move || {
+        let number = |row: &Row, name: &str| row[name].parse::<i64>().expect("a number");
+        let bounds = [0, 1, 65_536, 100_001, 131_072, u32::MAX];
+        for pair in bounds.windows(2) {
+            let part = rows(&snapshot, None, ALL_TIMES, Some(pair[0]..pair[1])).expect("rows");
+            let inside = |row: &&Row| (i64::from(pair[0])..i64::from(pair[1])).contains(&number(row, "person"));
+            assert_eq!(part, want.iter().filter(inside).cloned().collect::<Vec<_>>());
+        }
+        let (from, to) = (START_US + DAY_US / 3, START_US + DAY_US * 2);
+        let part = rows(&snapshot, Some(vec!["custom".into(), "df_purchase".into()]), (from, to), Some(1..100_000)).expect("rows");
+        let inside = |row: &&Row| {
+            (from..to).contains(&number(row, "ts")) && number(row, "person") < 100_000 && ["custom", "df_purchase"].contains(&row["event"].as_str())
+        };
+        assert_eq!(part, want.iter().filter(inside).cloned().collect::<Vec<_>>());
+    });
+    cut.await.unwrap_or_else(|error| panic!("{stage}: {error}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_rows_come_from_the_tail_from_files_and_from_merged_files_across_restarts_and_merges_of_persons() {
+    for (round, rig) in Rig::each(&[("shop", true), ("other", true)]).into_iter().enumerate() {
+        let (shop, other) = (tenant("shop"), tenant("other"));
+        let all = events(7 + round as u64, 1_200);
+        let noise = events(99, 50);
+        let life = rig.start().await;
+        life.send(&of(&shop, &all[..400]), 7).await;
+        life.send(&of(&other, &noise), 7).await;
+        life.settled(&shop).await;
+        let same = |person| person;
+        check(&life, &shop, &expected(all[..400].iter(), same), "tail").await;
+        assert!(rig.files().is_empty());
+
+        life.index().flush(&shop).await.expect("a flush");
+        check(&life, &shop, &expected(all[..400].iter(), same), "files").await;
+        life.send(&of(&shop, &all[400..800]), 50).await;
+        life.settled(&shop).await;
+        check(&life, &shop, &expected(all[..800].iter(), same), "files and tail").await;
+
+        let merges = [(1, 50_001), (5_001, 10_001), (10_001, 150_001), (195_001, 20_001), (3, 4)];
+        life.merge_persons(&shop, 1, &merges).await;
+        let want = expected(all[..800].iter(), survivor(&merges));
+        eventually("merged persons are redirected", || async { life.rows(&shop).await == want }).await;
+        check(&life, &shop, &want, "redirected").await;
+
+        life.crash().await;
+        let life = rig.start().await;
+        life.index().load(&shop).await.expect("the tenant loads");
+        life.settled(&shop).await;
+        check(&life, &shop, &want, "after a crash").await;
+
+        life.index().flush(&shop).await.expect("a flush");
+        life.send(&of(&shop, &all[800..]), 20).await;
+        life.settled(&shop).await;
+        life.index().flush(&shop).await.expect("a flush");
+        let want = expected(all.iter(), survivor(&merges));
+        check(&life, &shop, &want, "many files").await;
+
+        let held = life.snapshot(&shop);
+        assert!(life.index().merge(&shop).await.expect("merges") > 0);
+        check(&life, &shop, &want, "merged files").await;
+        let old = tokio::task::spawn_blocking(move || rows(&held, None, ALL_TIMES, None)).await.expect("no panic");
+        assert_eq!(old.expect("a snapshot keeps its files"), want);
+        let now = life.index().status(&shop).await.expect("a status");
+        assert_eq!((now.rows, now.tail_rows), (1_200, 0));
+        eventually("replaced files are deleted", || async { rig.files().len() == now.files as usize }).await;
+
+        // Persons of files that were rewritten may be merged again.
+        let more = [(50_001, 150_001), (25_001, 1_000_001)];
+        life.merge_persons(&shop, 10, &more).await;
+        let merges: Vec<_> = merges.into_iter().chain(more).collect();
+        let want = expected(all.iter(), survivor(&merges));
+        eventually("persons are redirected again", || async { life.rows(&shop).await == want }).await;
+        check(&life, &shop, &want, "redirected again").await;
+
+        life.crash().await;
+        let life = rig.start().await;
+        life.index().load(&shop).await.expect("the tenant loads");
+        life.index().load(&other).await.expect("the tenant loads");
+        life.settled(&shop).await;
+        check(&life, &shop, &want, "after the second crash").await;
+        check(&life, &other, &expected(noise.iter(), same), "the other tenant").await;
+        life.crash().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_writing_files_and_publishing_them_counts_each_event_once() {
+    for rig in Rig::each(&[("shop", true)]) {
+        let shop = tenant("shop");
+        let all = events(3, 300);
+        let want = expected(all.iter(), |person| person);
+        let life = rig.start().await;
+        life.send(&of(&shop, &all), 10).await;
+        life.settled(&shop).await;
+        // The flush is cut off as soon as a file is there: at most its first files are written, or it just got through.
+        tokio::select! {
+            _ = life.index().flush(&shop) => {}
+            () = eventually("a file is written", || async { !rig.files().is_empty() }) => {}
+        }
+        life.crash().await;
+        // What a crash right before publishing leaves for sure: a whole file that nobody knows.
+        if let Some(file) = rig.files().first() {
+            std::fs::copy(file, file.with_file_name("20261101-20261101-left.parquet")).expect("a copy");
+        }
+        let life = rig.start().await;
+        life.index().load(&shop).await.expect("the tenant loads");
+        life.settled(&shop).await;
+        check(&life, &shop, &want, "after the crash").await;
+        assert!(rig.files().iter().all(|file| !file.ends_with("20261101-20261101-left.parquet")));
+        life.index().flush(&shop).await.expect("a flush");
+        check(&life, &shop, &want, "flushed").await;
+        life.crash().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_was_off_catches_up_and_others_never_wait() {
+    for rig in Rig::each(&[("shop", true), ("other", true)]) {
+        let (shop, other) = (tenant("shop"), tenant("other"));
+        let all = events(11, 900);
+        let want = |upto: usize| expected(all[..upto].iter(), |person| person);
+        let life = rig.start().await;
+        life.send(&of(&shop, &all[..200]), 10).await;
+        life.settled(&shop).await;
+
+        rig.tenants.replace(switched(&[("shop", false), ("other", true)]));
+        eventually("the tenant is out of memory", || async { life.index().snapshot(&shop).is_err() }).await;
+        life.send(&of(&shop, &all[200..500]), 10).await;
+        life.send(&of(&other, &all[..100]), 10).await;
+        life.index().load(&other).await.expect("the tenant loads");
+        life.settled(&other).await;
+        check(&life, &other, &want(100), "the other tenant").await;
+        assert!(matches!(life.index().snapshot(&shop), Err(ScanError::NotLoaded { .. })));
+        // Let the positions of what was passed by become durable, then crash.
+        tokio::time::timeout(std::time::Duration::from_secs(20), life.index().flush(&other)).await.expect("in time").expect("a flush");
+        life.crash().await;
+
+        let life = rig.start().await;
+        life.index().load(&other).await.expect("the tenant loads");
+        life.settled(&other).await;
+        rig.tenants.replace(switched(&[("shop", true), ("other", true)]));
+        life.index().load(&shop).await.expect("the tenant loads");
+        life.send(&of(&shop, &all[500..700]), 10).await;
+        eventually("the tenant has caught up", || async { life.rows(&shop).await.len() >= 700 }).await;
+        life.settled(&shop).await;
+        check(&life, &shop, &want(700), "caught up").await;
+        life.send(&of(&shop, &all[700..]), 10).await;
+        life.settled(&shop).await;
+        check(&life, &shop, &want(900), "live again").await;
+        life.crash().await;
+
+        let life = rig.start().await;
+        life.index().load(&shop).await.expect("the tenant loads");
+        life.settled(&shop).await;
+        check(&life, &shop, &want(900), "after a crash").await;
+        check(&life, &other, &want(100), "the other tenant").await;
+        life.crash().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_or_missing_file_fails_by_name_the_queries_that_need_it_and_no_others() {
+    let rig = Rig::embedded(&[("shop", true), ("other", true)]);
+    let (shop, other) = (tenant("shop"), tenant("other"));
+    let all = events(5, 200);
+    let life = rig.start().await;
+    for tenant in [&shop, &other] {
+        life.send(&of(tenant, &all), 10).await;
+        life.settled(tenant).await;
+        life.index().flush(tenant).await.expect("a flush");
+    }
+    life.crash().await;
+    let of_shop = || rig.files().into_iter().filter(|file| file.starts_with(rig.lake.path().canonicalize().expect("a path").join("shop")) || file.to_string_lossy().contains("/shop/"));
+    let largest = of_shop().max_by_key(|file| file.metadata().expect("a file").len()).expect("files");
+    let whole = std::fs::read(&largest).expect("a file");
+    let name = largest.file_name().expect("a name").to_string_lossy().into_owned();
+    // Every kind of damage: in the data, in the footer, cut off, gone.
+    let damages: [fn(&mut Vec<u8>); 4] =
+        [|bytes| bytes[40] ^= 1, |bytes| { let at = bytes.len() - 20; bytes[at] ^= 1 }, |bytes| bytes.truncate(100), |bytes| bytes.clear()];
+    for damage in damages {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        if bytes.is_empty() { std::fs::remove_file(&largest).expect("removed") } else { std::fs::write(&largest, bytes).expect("written") }
+        let life = rig.start().await;
+        for tenant in [&shop, &other] {
+            life.index().load(tenant).await.expect("the tenant loads");
+        }
+        life.settled(&shop).await;
+        let snapshot = life.snapshot(&shop);
+        let read = move |range: (i64, i64)| { let snapshot = snapshot.clone(); tokio::task::spawn_blocking(move || rows(&snapshot, None, range, None)) };
+        let error = read(ALL_TIMES).await.expect("no panic").expect_err("the file is damaged");
+        assert!(error.to_string().contains(&name), "{error}");
+        assert!(read((0, START_US)).await.expect("no panic").is_ok(), "nothing of that file is needed");
+        check(&life, &other, &expected(all.iter(), |person| person), "the other tenant").await;
+        life.crash().await;
+    }
+    std::fs::write(&largest, whole).expect("restored");
+    let life = rig.start().await;
+    life.index().load(&shop).await.expect("the tenant loads");
+    life.settled(&shop).await;
+    check(&life, &shop, &expected(all.iter(), |person| person), "restored").await;
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_stays_within_its_memory_and_the_log_keeps_what_is_waiting() {
+    let mut rig = Rig::embedded(&[("shop", true)]);
+    rig.config.tail_bytes_max = 200_000;
+    let shop = tenant("shop");
+    let all = events(21, 6_000);
+    let life = rig.start().await;
+    life.index().load(&shop).await.expect("the tenant loads");
+    life.send(&of(&shop, &all), 50).await;
+    let mut most = 0;
+    eventually("all is indexed", || {
+        most = most.max(life.index().tail_bytes());
+        async { life.rows(&shop).await.len() == all.len() }
+    })
+    .await;
+    // One read of each partition may come in after the check.
+    assert!(most < 3_000_000, "{most} bytes");
+    assert!(!rig.files().is_empty(), "the tail was written to make room");
+    check(&life, &shop, &expected(all.iter(), |person| person), "bounded").await;
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_is_left_out_and_values_of_another_type_are_converted_or_kept_aside() {
+    let rig = Rig::embedded(&[("shop", true)]);
+    let shop = tenant("shop");
+    let plain = |number: usize, kind: Kind| ResolvedEvent {
+        person: 1,
+        name: "e".to_owned(),
+        message_id: format!("m{number}"),
+        time_us: START_US + number as i64,
+        properties: [("size".to_owned(), value(kind))].into(),
+        ..ResolvedEvent::default()
+    };
+    let mut all = vec![plain(0, Kind::DecimalE4Value(125_000)), plain(1, Kind::IntValue(3)), plain(2, Kind::StringValue("big".to_owned()))];
+    all.push(ResolvedEvent { kind: EventKind::Identify as i32, ..plain(3, Kind::IntValue(1)) });
+    let life = rig.start().await;
+    life.send(&of(&shop, &all), 10).await;
+    life.settled(&shop).await;
+    for stage in ["tail", "files"] {
+        let found = life.rows(&shop).await;
+        let sizes: Vec<_> = found.iter().map(|row| row.get("p.size").map(String::as_str)).collect();
+        assert_eq!(sizes, [Some("12.5000"), Some("3.0000"), None], "{stage}");
+        assert_eq!(found[2]["u.size"], "\"big\"", "{stage}");
+        let snapshot = life.snapshot(&shop);
+        assert_eq!(snapshot.property_type("size"), Some(PropertyType::Decimal));
+        assert!(snapshot.properties().iter().any(|known| known.scope == PropertyScope::Unregistered && known.name == "size"));
+        assert_eq!(snapshot.event_names().iter().map(|name| name.as_ref()).collect::<Vec<_>>(), ["e"]);
+        life.index().flush(&shop).await.expect("a flush");
+    }
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_move_on_so_that_the_log_may_forget_and_status_tells_of_them() {
+    let rig = Rig::embedded(&[("shop", true)]);
+    let shop = tenant("shop");
+    let life = rig.start().await;
+    life.send(&of(&shop, &events(2, 100)), 5).await;
+    life.settled(&shop).await;
+    let status = life.index().status(&shop).await.expect("a status");
+    assert_eq!((status.rows, status.tail_rows, status.files), (100, 100, 0));
+    assert!(status.partitions.iter().all(|partition| partition.flushed_position < partition.position || partition.position == 0));
+    life.index().flush(&shop).await.expect("a flush");
+    let status = life.index().status(&shop).await.expect("a status");
+    assert!(status.files > 0 && status.file_bytes > 0 && status.tail_rows == 0);
+    assert!(status.partitions.iter().all(|partition| partition.flushed_position == partition.log_position));
+    let now_us = segue_model::Clock::now_us(&segue_model::SystemClock);
+    eventually("the watermark passes", || async { life.snapshot(&shop).watermark_us() >= now_us }).await;
+    life.crash().await;
+}
+
+/// How fast one core decodes and indexes; run it by hand with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn speed_of_indexing() {
+    let rig = Rig::embedded(&[("shop", true)]);
+    let shop = tenant("shop");
+    let life = rig.start().await;
+    life.index().load(&shop).await.expect("the tenant loads");
+    let all = events(1, 200_000);
+    life.send(&of(&shop, &all), 1_000).await;
+    life.settled(&shop).await;
+    life.crash().await;
+    let life = rig.start().await;
+    let started = Instant::now();
+    life.index().load(&shop).await.expect("the tenant loads");
+    life.settled(&shop).await;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{} rows in {seconds:.2} s: {:.0} rows/s", all.len(), all.len() as f64 / seconds);
+    let started = Instant::now();
+    life.index().flush(&shop).await.expect("a flush");
+    println!("flush: {:.2} s", started.elapsed().as_secs_f64());
+    life.crash().await;
+}
