@@ -66,6 +66,12 @@ pub enum IngestError {
     /// The log failed.
     #[error("the log could not do it")]
     Log(#[from] LogError),
+    /// A file of the data directory failed.
+    #[error("a file of the data directory cannot be read or written: check its disk, then retry")]
+    File {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// Something that the store holds cannot be read by this version.
     #[error("stored data cannot be read: {what}")]
     Unreadable {
@@ -105,6 +111,8 @@ impl ServiceError for IngestError {
             IngestError::Log(error) if error.is_retryable() => Code::Unavailable,
             IngestError::Log(LogError::Corrupt { .. }) => Code::DataLoss,
             IngestError::Log(_) => Code::Internal,
+            IngestError::File { source } if source.kind() == std::io::ErrorKind::StorageFull => Code::ResourceExhausted,
+            IngestError::File { .. } => Code::Internal,
             IngestError::Unreadable { .. } => Code::DataLoss,
         }
     }
@@ -124,6 +132,7 @@ impl ServiceError for IngestError {
             IngestError::Store(_) => "STORE_FAILED",
             IngestError::Log(error) if error.is_full() => "LOG_FULL",
             IngestError::Log(_) => "LOG_FAILED",
+            IngestError::File { .. } => "FILE_FAILED",
             IngestError::Unreadable { .. } => "STORED_DATA_UNREADABLE",
         }
     }
@@ -143,6 +152,7 @@ impl ServiceError for IngestError {
             | IngestError::Stopping
             | IngestError::Store(_)
             | IngestError::Log(_)
+            | IngestError::File { .. }
             | IngestError::Unreadable { .. } => Vec::new(),
         }
     }
@@ -160,6 +170,7 @@ impl ServiceError for IngestError {
             | IngestError::Stopping
             | IngestError::Store(_)
             | IngestError::Log(_)
+            | IngestError::File { .. }
             | IngestError::Unreadable { .. } => Vec::new(),
         }
     }
@@ -180,6 +191,7 @@ impl ServiceError for IngestError {
             | IngestError::TooMany { .. }
             | IngestError::Store(_)
             | IngestError::Log(_)
+            | IngestError::File { .. }
             | IngestError::Unreadable { .. } => None,
         }
     }

@@ -9,7 +9,7 @@ mod commerce;
 mod context;
 mod message;
 mod split;
-mod value;
+pub(crate) mod value;
 
 use segue_model::TenantId;
 use segue_proto::ingest::v1::{CollectResponse, EventOutcome};

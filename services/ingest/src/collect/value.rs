@@ -6,7 +6,7 @@ use segue_proto::events::v1::value::Kind;
 use serde_json::{Number, Value};
 
 /// A property's value; none for `null`, which means that there is none.
-pub(super) fn typed(value: Value) -> Option<Typed> {
+pub(crate) fn typed(value: Value) -> Option<Typed> {
     let kind = match value {
         Value::Null => return None,
         Value::Bool(truth) => Kind::BoolValue(truth),

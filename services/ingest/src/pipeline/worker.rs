@@ -1,0 +1,438 @@
+//! The worker of one partition: takes groups of accepted batches through to the `resolved` topic.
+//!
+//! # Exactly once
+//!
+//! Whatever a group does is a function of what is committed before it starts: which batches it has (`planned_until`,
+//! else one batch), which tenants it skips (`pipeline_skip`), which messages were seen (marks). So a group that was cut
+//! short by a crash is repeated exactly: identity answers the same for the same `(source, sequence)`, the log drops a batch
+//! whose producer sequence it has, and position, marks and counters commit in one transaction, refused to a worker that has
+//! lost its lease. The plan of the next group is written with the commit of this one, from what was read ahead.
+//!
+//! # Tenants without identity
+//!
+//! Events of a tenant whose module is off stay on the log; a row says from where. Switched on, the tenant is caught up from
+//! there in groups of its own ([`super::catch_up`]), in between the others, and skipped until it is level.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_log::{Log, LogError, NewBatch, ReadLimits, StoredBatch, Topic};
+use segue_model::{Clock, Module, TenantId};
+use segue_proto::ingest::v1::ReasonCode;
+use segue_runtime::tasks::Tasks;
+use segue_runtime::tenants::TenantDirectory;
+use segue_runtime::trace;
+use segue_store::Db;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::config::PipelineConfig;
+use super::emit::{Output, PARTS_MAX, emit};
+use super::enrich::Enricher;
+use super::error::PipelineError;
+use super::fault::{Faults, Point};
+use super::marks::{Fingerprint, MarkIndex, Owner, day_of};
+use super::prepare::{Group, Preparer, decode, mark_of};
+use super::resolve::{NoAnswer, Resolver};
+use super::retry::Backoff;
+use crate::accept::reason;
+use crate::store::pipeline::{self as sql, Counts, PartitionRow, SkipRow};
+use crate::store::quarantine::{self, NewEntry};
+use crate::taxonomy::Taxonomies;
+use crate::{ACCEPTED, RESOLVED};
+
+/// Name under which the log keeps what was not resolved yet.
+pub const CONSUMER: &str = "ingest";
+/// Longest wait for new batches before looking at other duties.
+const READ_WAIT: Duration = Duration::from_secs(1);
+/// The same while marks are merged or removed.
+const DUTY_WAIT: Duration = Duration::from_millis(20);
+/// Batches that one read returns.
+const READ_BATCHES_MAX: usize = 256;
+
+/// What all workers of a process share.
+pub struct Shared {
+    /// Configuration.
+    pub config: PipelineConfig,
+    /// Ingest's store.
+    pub db: Db,
+    /// The log.
+    pub log: Log,
+    /// The time, for leases.
+    pub clock: Arc<dyn Clock>,
+    /// Switches.
+    pub tenants: TenantDirectory,
+    /// Where merges run.
+    pub tasks: Tasks,
+    /// Names.
+    pub taxonomies: Taxonomies,
+    /// Dimensions.
+    pub enricher: Enricher,
+    /// Identity.
+    pub resolver: Resolver,
+    /// Faults, in tests.
+    pub faults: Faults,
+}
+
+/// The worker of one partition.
+pub struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partition: u16,
+    pub(super) owner: Owner,
+    pub(super) row: PartitionRow,
+    pub(super) marks: MarkIndex,
+    pub(super) skips: BTreeMap<String, SkipRow>,
+    /// Read, and not worked yet.
+    ahead: VecDeque<StoredBatch>,
+    pub(super) stop: CancellationToken,
+    /// A group was committed since the state was loaded; until then the next one may have been begun before.
+    has_committed: bool,
+    /// The planned group of catching up was planned here, so nobody has begun it before.
+    pub(super) has_planned_catch_up: bool,
+}
+
+/// What a group writes when it is done.
+pub(super) struct Done {
+    pub(super) day: i64,
+    pub(super) marks: Vec<Fingerprint>,
+    pub(super) counts: Vec<(String, Counts)>,
+    pub(super) output: Output,
+}
+
+impl Worker {
+    /// Loads the state of a partition that this process has just acquired.
+    pub async fn load(shared: Arc<Shared>, row: PartitionRow, stop: CancellationToken) -> Result<Self, PipelineError> {
+        let owner = Owner { partition: row.partition, epoch: row.epoch };
+        let partition = row.partition as u16;
+        let memory = shared.config.marks.memory_bytes_max / u64::from(shared.log.partitions());
+        let marks = MarkIndex::load(shared.db.clone(), owner, shared.config.marks.clone(), memory as usize, row.high_water_us).await?;
+        let skips = sql::list_skips(&shared.db, row.partition).await?.into_iter().map(|skip| (skip.tenant.clone(), skip)).collect();
+        shared.log.hold(ACCEPTED, partition, CONSUMER, row.position as u64).await?;
+        Ok(Self { shared, partition, owner, row, marks, skips, ahead: VecDeque::new(), stop, has_committed: false, has_planned_catch_up: false })
+    }
+
+    /// Works until told to stop or fenced off.
+    pub async fn run(mut self) -> Result<(), PipelineError> {
+        // Before the tenants are known, every switch would look off.
+        tokio::select! {
+            () = self.shared.tenants.ready() => {}
+            () = self.stop.cancelled() => return Ok(()),
+        }
+        let mut backoff = Backoff::new(self.pause_max());
+        loop {
+            match self.step().await {
+                Ok(()) if self.stop.is_cancelled() => return Ok(()),
+                Ok(()) => backoff = Backoff::new(self.pause_max()),
+                Err(PipelineError::Stopping) => return Ok(()),
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(partition = self.partition, error = segue_runtime::status::chain(&error), "a group could not be worked; trying again");
+                    if backoff.pause(&self.stop).await.is_err() {
+                        return Ok(());
+                    }
+                    match self.reload().await {
+                        Ok(()) => {}
+                        Err(error) if error.is_retryable() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What the store did last is unknown: takes its word for everything.
+    async fn reload(&mut self) -> Result<(), PipelineError> {
+        let found = sql::find_partition(&self.shared.db, self.owner.partition).await?;
+        let row = found.filter(|row| row.epoch == self.owner.epoch).ok_or(PipelineError::Fenced { partition: self.owner.partition })?;
+        *self = Self::load(self.shared.clone(), row, self.stop.clone()).await?;
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<(), PipelineError> {
+        self.marks.maintain(&self.shared.tasks).await?;
+        let caught_up = self.catch_up().await?;
+        let wait = match (caught_up, self.marks.is_settled()) {
+            (true, _) => Duration::ZERO,
+            (false, false) => DUTY_WAIT,
+            (false, true) => READ_WAIT,
+        };
+        let batches = self.take_group(wait).await?;
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
+        let span = tracing::info_span!("resolve", partition = self.partition, first = first.position, last = last.position);
+        trace::continue_from(&span, first.traceparent.as_deref());
+        self.work(batches).instrument(span).await
+    }
+
+    /// The next group: the planned one, or one batch. Empty when there is nothing yet.
+    async fn take_group(&mut self, wait: Duration) -> Result<Vec<StoredBatch>, PipelineError> {
+        let position = self.row.position as u64;
+        let until = (self.row.planned_until as u64).max(position + 1);
+        while self.ahead.back().is_none_or(|batch| batch.position < until) {
+            // A planned group is on the log: no need to wait for it.
+            if !self.read_ahead(position, if self.ahead.is_empty() { wait } else { READ_WAIT }).await? {
+                return Ok(Vec::new());
+            }
+        }
+        let count = self.ahead.iter().take_while(|batch| batch.position <= until).count();
+        Ok(self.ahead.drain(..count).collect())
+    }
+
+    /// Reads what follows what was read, or `worked` when nothing was. False when there is nothing (yet).
+    async fn read_ahead(&mut self, worked: u64, wait: Duration) -> Result<bool, PipelineError> {
+        let after = self.ahead.back().map_or(worked, |batch| batch.position);
+        let limits = ReadLimits { batches_max: READ_BATCHES_MAX, bytes_max: self.shared.config.group_bytes_max as usize * 2, wait };
+        let mut changes = self.shared.tenants.changes();
+        let read = tokio::select! {
+            read = self.shared.log.read(ACCEPTED, self.partition, after, limits) => read,
+            // A tenant that was switched on wants to be caught up.
+            _ = changes.changed(), if !self.skips.is_empty() && !wait.is_zero() => return Ok(false),
+            () = self.stop.cancelled() => return Err(PipelineError::Stopping),
+        };
+        match read {
+            Ok(batches) => {
+                let some = !batches.is_empty();
+                self.ahead.extend(batches);
+                Ok(some)
+            }
+            Err(LogError::Trimmed { first_available, .. }) => {
+                self.go_on_after_loss(first_available).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Retention removed batches that were not resolved, although they were held. Says so, and goes on with what is there.
+    async fn go_on_after_loss(&mut self, first_available: u64) -> Result<(), PipelineError> {
+        tracing::error!(
+            partition = self.partition,
+            resolved_until = self.row.position,
+            first_available,
+            "accepted batches were removed from the log before they were resolved; their events are lost"
+        );
+        self.ahead.clear();
+        let to = PartitionRow { position: first_available as i64 - 1, planned_until: 0, ..self.row.clone() };
+        let mut tx = self.shared.db.begin().await?;
+        if !sql::advance(&mut tx, self.owner, self.row.position, &to).await? {
+            return Err(PipelineError::Fenced { partition: self.owner.partition });
+        }
+        tx.commit().await?;
+        self.row = to;
+        Ok(())
+    }
+
+    /// Takes a group through.
+    async fn work(&mut self, batches: Vec<StoredBatch>) -> Result<(), PipelineError> {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
+        let (start, end) = (first.position, last.position);
+        let mut decoded = decode(self.partition, &batches, |_| true)?;
+        let tenants: BTreeSet<&str> = decoded.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        let off: Vec<String> = tenants
+            .into_iter()
+            .filter(|tenant| !self.skips.contains_key(*tenant) && !self.is_on(tenant))
+            .map(str::to_owned)
+            .collect();
+        if !off.is_empty() && self.may_decide(self.has_committed, &self.producer(), end).await? {
+            self.skip_from(start, off).await?;
+        }
+        decoded.retain(|(tenant, _)| !self.skips.contains_key(tenant));
+        self.fault(Point::Read, false)?;
+
+        let appended_at_us = batches.iter().map(|batch| batch.appended_at_us).max().unwrap_or(0);
+        let high_water_us = self.row.high_water_us.max(appended_at_us);
+        let day = day_of(high_water_us);
+        let group = self.preparer().prepare(decoded, day).await?;
+        let traceparent = trace::current_traceparent().or_else(|| first.traceparent.clone());
+        let done = match self.resolve(group, day, end, &self.producer(), end, traceparent.as_deref()).await {
+            Ok(done) => done,
+            Err(NoAnswer::Failed(error)) => return Err(error),
+            Err(NoAnswer::SwitchedOff(tenant)) => {
+                if self.may_decide(self.has_committed, &self.producer(), end).await? {
+                    self.skip_from(start, vec![tenant]).await?;
+                } else {
+                    // A part of the group is written with this tenant in it: it can only be finished with it.
+                    tracing::warn!(partition = self.partition, tenant, "identity was switched off in the middle of a group; the partition waits until it is on");
+                    Backoff::new(self.pause_max()).pause(&self.stop).await?;
+                }
+                self.ahead = batches.into_iter().chain(std::mem::take(&mut self.ahead)).collect();
+                return Ok(());
+            }
+        };
+        self.fault(Point::Resolved, false)?;
+        self.append(&done.output.batches, false).await?;
+        self.fault(Point::Appended, false)?;
+        self.set_aside(&batches, &done.output).await?;
+        self.commit(end, high_water_us, done).await
+    }
+
+    /// Resolves a prepared group and puts its output together.
+    pub(super) async fn resolve(
+        &self,
+        mut group: Group,
+        day: i64,
+        until: u64,
+        producer: &str,
+        sequence: u64,
+        traceparent: Option<&str>,
+    ) -> Result<Done, NoAnswer> {
+        let subjects: Vec<_> = group
+            .tenants
+            .iter_mut()
+            .filter(|(_, events)| !events.subjects.is_empty())
+            .map(|(tenant, events)| (tenant.clone(), std::mem::take(&mut events.subjects)))
+            .collect();
+        let source = format!("ingest.accepted.{}", self.partition);
+        let answers = self.shared.resolver.resolve(&source, until, subjects, &self.stop).await?;
+        let mut marks = std::mem::take(&mut group.marks);
+        let duplicates: Vec<(String, u64)> = group.tenants.iter().map(|(tenant, events)| (tenant.clone(), events.duplicates)).collect();
+        let output = emit(group, answers, self.shared.log.partitions(), producer, sequence, traceparent);
+        let counts = duplicates
+            .into_iter()
+            .map(|(tenant, duplicates)| {
+                let resolved = output.resolved.get(&tenant).copied().unwrap_or(0) as i64;
+                (tenant, Counts { resolved, duplicates: duplicates as i64 })
+            })
+            .collect();
+        if !output.nobody.is_empty() {
+            // Corrected and replayed, they come again under the same ids.
+            let nobody: HashSet<Fingerprint> = output.nobody.iter().map(|(tenant, prepared)| mark_of(tenant, &prepared.event)).collect();
+            marks.retain(|mark| !nobody.contains(mark));
+        }
+        Ok(Done { day, marks, counts, output })
+    }
+
+    /// Puts events that identity found nobody for into quarantine, as they came. (Accepting asks for an identifier that names
+    /// somebody, so this is for rules that differ between the two.)
+    pub(super) async fn set_aside(&self, batches: &[StoredBatch], output: &Output) -> Result<(), PipelineError> {
+        let nobody: HashSet<Fingerprint> = output.nobody.iter().map(|(tenant, prepared)| mark_of(tenant, &prepared.event)).collect();
+        if nobody.is_empty() {
+            return Ok(());
+        }
+        for (tenant, events) in decode(self.partition, batches, |_| true)? {
+            let Ok(id) = tenant.parse::<TenantId>() else { continue };
+            let faulty = events.into_iter().filter(|accepted| accepted.event.as_ref().is_some_and(|event| nobody.contains(&mark_of(&tenant, event))));
+            let entries = faulty.map(|accepted| {
+                let reasons = vec![reason(ReasonCode::MissingIdentifier, "identifiers", "no identifier names anybody")];
+                (0, NewEntry::new(accepted.event.unwrap_or_default(), reasons, accepted.received_at_us, accepted.time_is_final))
+            });
+            // Without a limit: there is nobody left who could be told that it is full.
+            quarantine::insert(&self.shared.db, &id, entries.collect(), i64::MAX)
+                .await
+                .map_err(|source| PipelineError::Part { what: "the quarantine", tenant: tenant.clone(), source: Box::new(source) })?;
+        }
+        Ok(())
+    }
+
+    /// Appends, waiting while the log is full or away.
+    pub(super) async fn append(&self, batches: &[(Topic, u16, NewBatch)], catch_up: bool) -> Result<(), PipelineError> {
+        if self.shared.faults.is_hit(self.partition, Point::PartlyAppended, catch_up) {
+            self.shared.log.append_all(batches.iter().take(1).cloned().collect()).await?;
+            return Err(PipelineError::Injected(Point::PartlyAppended));
+        }
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let mut backoff = Backoff::new(self.pause_max());
+        loop {
+            match self.shared.log.append_all(batches.to_vec()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(partition = self.partition, error = &error as &dyn std::error::Error, "resolved events cannot be appended; trying again");
+                    backoff.pause(&self.stop).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn commit(&mut self, end: u64, high_water_us: i64, done: Done) -> Result<(), PipelineError> {
+        if self.ahead.len() < 2 {
+            // The group is not committed yet, but it must not be read again.
+            self.read_ahead(end, Duration::ZERO).await?;
+        }
+        let to = PartitionRow { position: end as i64, planned_until: self.plan(), high_water_us, ..self.row.clone() };
+        let mut tx = self.shared.db.begin().await?;
+        if !sql::advance(&mut tx, self.owner, self.row.position, &to).await? {
+            return Err(PipelineError::Fenced { partition: self.owner.partition });
+        }
+        self.marks.write(&mut tx, done.day, &done.marks).await?;
+        let counts: Vec<(&str, Counts)> = done.counts.iter().map(|(tenant, counts)| (tenant.as_str(), *counts)).collect();
+        sql::add_counts(&mut tx, self.owner.partition, &counts).await?;
+        self.fault(Point::BeforeCommit, false)?;
+        tx.commit().await?;
+        self.fault(Point::Committed, false)?;
+        self.row = to;
+        self.has_committed = true;
+        self.marks.remember(done.day, done.marks);
+        self.shared.log.hold(ACCEPTED, self.partition, CONSUMER, end).await?;
+        Ok(())
+    }
+
+    /// Where the next group ends, by what was read ahead; 0 for a single batch.
+    fn plan(&self) -> i64 {
+        let (mut events, mut bytes) = (0u64, 0usize);
+        let mut until = None;
+        for (at, batch) in self.ahead.iter().enumerate() {
+            events += u64::from(batch.events);
+            bytes += batch.payload.len();
+            let fits = events <= u64::from(self.shared.config.group_events_max) && bytes <= self.shared.config.group_bytes_max as usize;
+            if !fits {
+                break;
+            }
+            // One batch is what a group without a plan is.
+            until = (at > 0).then_some(batch.position);
+        }
+        until.map_or(0, |until| until as i64)
+    }
+
+    /// Whether what a group does may still be decided: not when a worker before this one may have written a part of it.
+    pub(super) async fn may_decide(&self, is_ours: bool, producer: &str, sequence: u64) -> Result<bool, PipelineError> {
+        if is_ours {
+            return Ok(true);
+        }
+        for partition in 0..self.shared.log.partitions() {
+            let last = self.shared.log.last_sequence(RESOLVED, partition, producer).await?;
+            if last.is_some_and(|last| last >= sequence * PARTS_MAX) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Leaves the events of these tenants on the log from `start` on.
+    async fn skip_from(&mut self, start: u64, tenants: Vec<String>) -> Result<(), PipelineError> {
+        let skips: Vec<SkipRow> = tenants.into_iter().map(|tenant| SkipRow { tenant, reached: start as i64 - 1, lost: 0 }).collect();
+        let mut tx = self.shared.db.begin().await?;
+        sql::fence(&mut tx, self.owner).await?;
+        for skip in &skips {
+            sql::put_skip(&mut tx, self.owner.partition, skip).await?;
+        }
+        tx.commit().await?;
+        for skip in skips {
+            tracing::info!(partition = self.partition, tenant = skip.tenant, from = start, "identity is off: events wait on the log");
+            self.skips.insert(skip.tenant.clone(), skip);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_on(&self, tenant: &str) -> bool {
+        tenant.parse::<TenantId>().is_ok_and(|tenant| self.shared.tenants.is_on(&tenant, Module::Identity))
+    }
+
+    pub(super) fn preparer(&self) -> Preparer<'_> {
+        Preparer { marks: &self.marks, taxonomies: &self.shared.taxonomies, enricher: &self.shared.enricher }
+    }
+
+    fn producer(&self) -> String {
+        format!("ingest-{}", self.partition)
+    }
+
+    pub(super) fn fault(&self, point: Point, catch_up: bool) -> Result<(), PipelineError> {
+        self.shared.faults.hit(self.partition, point, catch_up)
+    }
+
+    pub(super) fn pause_max(&self) -> Duration {
+        Duration::from_millis(self.shared.config.retry_ms_max.into())
+    }
+}
