@@ -16,6 +16,7 @@ use segue_model::TenantId;
 use segue_runtime::status::to_status;
 use segue_runtime::{Caller, PeerChannel};
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tower::ServiceExt;
 
@@ -63,6 +64,10 @@ pub(crate) async fn pass_on(
     request: Request<Body>,
     mut until: BoxFuture<'static, AccessError>,
 ) -> Response<Body> {
+    // However the answer ends, the request ends with it: a client that goes on sending must not keep the call behind open.
+    let over = CancellationToken::new();
+    let end_request = over.clone().drop_guard();
+    let request = request.map(|inner| Body::new(RequestBody { inner, over: Box::pin(over.cancelled_owned()) }));
     let answer = tokio::select! {
         // An answer that is there counts, even at the deadline.
         biased;
@@ -70,7 +75,7 @@ pub(crate) async fn pass_on(
         error = &mut until => return refuse(&error),
     };
     match answer {
-        Ok(answer) => answer.map(|inner| Body::new(AnswerBody { inner, until, service, ended: false })),
+        Ok(answer) => answer.map(|inner| Body::new(AnswerBody { inner, until, service, ended: false, _end_request: end_request })),
         Err(error) => refuse(&failure(service, Box::new(error))),
     }
 }
@@ -115,6 +120,34 @@ struct AnswerBody {
     until: BoxFuture<'static, AccessError>,
     service: &'static str,
     ended: bool,
+    _end_request: DropGuard,
+}
+
+/// The client's request on its way, until the call is over.
+struct RequestBody {
+    inner: Body,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let this = self.get_mut();
+        if this.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(tonic::Status::cancelled("the call is over"))));
+        }
+        Pin::new(&mut this.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
 }
 
 impl AnswerBody {

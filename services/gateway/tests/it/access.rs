@@ -125,7 +125,7 @@ async fn a_key_that_was_checked_goes_on_for_as_long_as_it_is_remembered() {
     let store = segue_testkit::TempStore::sqlite();
     let gateway = Gateway::start_with(
         store.url(),
-        segue_gateway::Config { key_cache_ms: 5_000, ..config() },
+        segue_gateway::Config { key_cache_ms: 4_500, ..config() },
         std::sync::Arc::new(segue_model::SystemClock),
     )
     .await;

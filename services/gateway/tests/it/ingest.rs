@@ -109,7 +109,7 @@ impl IngestService for SmallIngest {
                 std::future::pending::<()>().await;
             }
             Some("fail") => {
-                let details = ErrorDetails::with_error_info("OWN_REASON", "segue", [("a", "b")]);
+                let details = ErrorDetails::with_error_info("OWN_REASON", "segue", [("a".to_owned(), "b".to_owned())]);
                 return Err(Status::with_error_details(Code::Aborted, "as asked: ü", details));
             }
             _ => {}
@@ -147,7 +147,7 @@ impl IngestService for SmallIngest {
             return Err(Status::unavailable("away"));
         }
         if asked.contains("answer-exhausted") {
-            let mut details = ErrorDetails::with_error_info("LOG_FULL", "segue", [("a", "b")]);
+            let mut details = ErrorDetails::with_error_info("LOG_FULL", "segue", [("a".to_owned(), "b".to_owned())]);
             details.set_retry_info(Some(Duration::from_millis(2_300)));
             return Err(Status::with_error_details(Code::ResourceExhausted, "full", details));
         }

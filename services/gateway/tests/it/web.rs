@@ -6,7 +6,7 @@ use prost::Message;
 use segue_proto::events::v1::Event;
 use segue_proto::ingest::v1::{TrackRequest, TrackResponse};
 
-use crate::start::Gateway;
+use crate::start::{Answer, Gateway};
 
 const TRACK: &str = "/segue.ingest.v1.IngestService/Track";
 
@@ -16,6 +16,15 @@ fn framed(message: &impl Message) -> Vec<u8> {
     frame.extend_from_slice(&u32::try_from(body.len()).expect("small").to_be_bytes());
     frame.extend_from_slice(&body);
     frame
+}
+
+/// An empty Track as a browser would call it.
+pub(crate) async fn track(gateway: &Gateway, key: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::post(TRACK).header("content-type", "application/grpc-web+proto").header("x-api-key", key);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    gateway.http(request, framed(&TrackRequest::default())).await
 }
 
 /// The frames of an answer: flag and content.
