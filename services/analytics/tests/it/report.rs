@@ -3,6 +3,7 @@
 //! Reports run over snapshots of a few events, which are the same runs that the index keeps in memory.
 
 mod cases;
+mod on_the_index;
 mod reference;
 mod same_as_reference;
 mod validation;
