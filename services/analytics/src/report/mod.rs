@@ -1,8 +1,8 @@
 //! The general event report: how often, by how many, how much, per period and group.
 //!
-//! The way of a request: [`plan`] checks it and resolves its names ([`fields`], [`metric`], [`predicate`], [`formula`]);
-//! [`execute`] passes once over the rows of each range, batch by batch ([`cells`] reads columns, [`matching`] filters, [`grouping`]
-//! finds groups, [`tally`] gathers); [`answer`] ranks the groups and writes the numbers.
+//! The way of a request: `plan` checks it and resolves its names (`fields`, `metric`, `predicate`, `formula`);
+//! `execute` passes once over the rows of each range, batch by batch (`cells` reads columns, `matching` filters, `grouping`
+//! finds groups, `gather` adds to the tallies of `tally`); `answer` ranks the groups and writes the numbers.
 //!
 //! # What the numbers mean
 //!
@@ -16,7 +16,7 @@
 //!   only occurs there is in its `other`.
 //! - Averages, percentiles and quotients are floating point; counts and sums of whole numbers and decimals are exact.
 //!
-//! To add an aggregation: a [`tally::Finish`], its tally, and a line in [`metric`].
+//! To add an aggregation: a `tally::Finish`, its tally, and a line in `metric`.
 
 use std::time::Instant;
 
@@ -33,6 +33,7 @@ mod execute;
 mod fields;
 mod figure;
 mod formula;
+mod gather;
 mod grouping;
 mod hashing;
 mod matching;
@@ -62,7 +63,7 @@ pub fn query_events(
     let mut stats = ScanStats::default();
     for pass in 0..execution.passes.len() {
         let mut scan = snapshot.scan(plan.scan(execution.range(pass)));
-        while let Some(batch) = scan.next() {
+        for batch in scan.by_ref() {
             if cancel.is_cancelled() {
                 return Err(ReportError::Cancelled);
             }

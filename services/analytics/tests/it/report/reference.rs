@@ -232,12 +232,15 @@ fn key(kind: Option<&Kind>) -> Key {
 
 /// Rows of a range, per group.
 struct Grouped<'a> {
-    groups: BTreeMap<Vec<Key>, (Vec<Option<Kind>>, Vec<Row<'a>>)>,
+    groups: Groups<'a>,
 }
+
+/// Values and rows, by keys.
+type Groups<'a> = BTreeMap<Vec<Key>, (Vec<Option<Kind>>, Vec<Row<'a>>)>;
 
 fn grouped<'a>(events: &'a [ResolvedEvent], request: &QueryEventsRequest, start: i64, end: i64) -> Grouped<'a> {
     let item_level = request.group_by.iter().any(|field| matches!(field.field, Some(field::Field::ItemProperty(_))));
-    let mut groups: BTreeMap<Vec<Key>, (Vec<Option<Kind>>, Vec<Row<'a>>)> = BTreeMap::new();
+    let mut groups: Groups<'a> = BTreeMap::new();
     let taken = |event: &&ResolvedEvent| {
         (start..end).contains(&event.time_us) && request.metrics.iter().any(|metric| counts(metric, request, event))
     };
