@@ -103,7 +103,8 @@ pub enum LogError {
         /// The consumer that is furthest behind.
         slowest: Option<String>,
     },
-    /// The disk is full. Nothing was written and nothing is damaged.
+    /// The disk is full. Nothing was written and nothing is damaged. An embedded log needs some 20 MB per topic to get going
+    /// again: the write-ahead log is folded into the file before it shrinks, and retention writes before it frees.
     #[error("the disk of the log is full: free space or enlarge it, then retry; nothing was written")]
     DiskFull {
         /// What the storage said.
