@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
 use clap::Args;
 use http::Request;
@@ -275,5 +275,5 @@ async fn delay(
     let ((), sorted_ms) = tokio::try_join!(steady, probing)?;
     ensure!(!sorted_ms.is_empty(), "no probe came back");
     let load_per_s = (load.acknowledged.load(Ordering::Relaxed) - before) as f64 / started.elapsed().as_secs_f64();
-    Ok(Delays { sorted_ms, load_per_s }).context("delays")
+    Ok(Delays { sorted_ms, load_per_s })
 }

@@ -1,8 +1,9 @@
 //! Configuration: defaults, then a TOML file, then the environment (`SEGUE__SECTION__KEY`), then flags; the later wins.
 //!
 //! Keys without a default do not exist: every key of a settings struct has one (an empty text where there is nothing to say),
-//! so an unknown key can be told from a known one, and all faults are reported at once. A secret can stand in a file: the
-//! environment variable `SEGUE__SECTION__KEY_FILE` names it.
+//! so an unknown key can be told from a known one, and all faults are reported at once. A table whose name ends in `_of` is a map:
+//! its keys are free, its values of one type. A secret can stand in a file: the environment variable `SEGUE__SECTION__KEY_FILE`
+//! names it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -98,10 +99,14 @@ fn with_secret_files(environment: &HashMap<String, String>) -> Result<HashMap<St
 /// Puts what was given over the defaults, converting to the default's type; collects what does not fit.
 fn overlay(target: &mut Value, given: config::Value, path: &str, faults: &mut Vec<FieldViolation>) {
     if let Value::Table(table) = target {
+        let free_keys_like = table.values().next().filter(|_| path.ends_with("_of")).cloned();
         match given.into_table() {
             Ok(entries) => {
                 for (key, value) in entries {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    if let (Some(like), false) = (&free_keys_like, table.contains_key(&key)) {
+                        table.insert(key.clone(), like.clone());
+                    }
                     match table.get_mut(&key) {
                         Some(inner) => overlay(inner, value, &path, faults),
                         None => faults.push(FieldViolation::new(
@@ -120,7 +125,7 @@ fn overlay(target: &mut Value, given: config::Value, path: &str, faults: &mut Ve
         Value::Integer(_) => given.into_int().map(Value::Integer),
         Value::Float(_) => given.into_float().map(Value::Float),
         Value::Boolean(_) => given.into_bool().map(Value::Boolean),
-        Value::Array(_) => texts(given).map(|items| Value::Array(items.into_iter().map(Value::String).collect())),
+        Value::Array(items) => list(given, items.first()).map(Value::Array),
         Value::Datetime(_) | Value::Table(_) => Err(config::ConfigError::Message("a value of this kind cannot be set".to_owned())),
     };
     match converted {
@@ -129,11 +134,17 @@ fn overlay(target: &mut Value, given: config::Value, path: &str, faults: &mut Ve
     }
 }
 
-/// A list of texts: an array, or one text with commas (from the environment or a flag).
-fn texts(given: config::Value) -> Result<Vec<String>, config::ConfigError> {
-    match given.clone().into_array() {
-        Ok(items) => items.into_iter().map(config::Value::into_string).collect(),
-        Err(_) => Ok(given.into_string()?.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()),
+/// A list: an array, or one text with commas (from the environment or a flag). Items are of the type of the default's; where the
+/// default is empty, whole numbers are numbers.
+fn list(given: config::Value, like: Option<&Value>) -> Result<Vec<Value>, config::ConfigError> {
+    let items = match given.clone().into_array() {
+        Ok(items) => items.into_iter().map(config::Value::into_string).collect::<Result<Vec<_>, _>>()?,
+        Err(_) => given.into_string()?.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
+    };
+    let numbers = || items.iter().map(|item| item.parse().map(Value::Integer)).collect::<Result<Vec<_>, _>>();
+    match (like, numbers()) {
+        (None, Ok(numbers)) | (Some(Value::Integer(_)), Ok(numbers)) => Ok(numbers),
+        _ => Ok(items.into_iter().map(Value::String).collect()),
     }
 }
 
@@ -166,6 +177,7 @@ fn hide_secrets(value: &mut Value, key: &str) {
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::collections::BTreeMap;
 
     #[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
     #[serde(default, deny_unknown_fields)]
@@ -179,6 +191,8 @@ mod tests {
         listen: String,
         drain_timeout_ms: u64,
         services: Vec<String>,
+        partitions: Vec<u16>,
+        limits_of: BTreeMap<String, u32>,
         cluster_token: String,
         store_url: String,
     }
@@ -231,6 +245,15 @@ mod tests {
                 ..Server::default()
             }
         );
+    }
+
+    #[test]
+    fn lists_come_as_arrays_or_with_commas_and_maps_take_new_keys() {
+        let environment =
+            env(&[("SEGUE__SERVER__PARTITIONS", "1,2"), ("SEGUE__SERVER__SERVICES", "1,2"), ("SEGUE__SERVER__LIMITS_OF__EMAIL", "3")]);
+        let server = load::<Example>(None, &environment, &[]).expect("valid").server;
+        assert_eq!((server.partitions, server.services), (vec![1, 2], vec!["1".to_owned(), "2".to_owned()]));
+        assert_eq!(server.limits_of, BTreeMap::from([("email".to_owned(), 3), ("user_id".to_owned(), 1)]));
     }
 
     #[test]

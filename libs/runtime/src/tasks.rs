@@ -38,7 +38,12 @@ impl Default for Tasks {
 impl Tasks {
     /// No tasks yet.
     pub fn new() -> Self {
-        Self { tracker: TaskTracker::new(), draining: CancellationToken::new(), stopping: CancellationToken::new(), failure: Arc::new(watch::Sender::new(None)) }
+        Self {
+            tracker: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            failure: Arc::new(watch::Sender::new(None)),
+        }
     }
 
     /// Runs a task for the life of the process. It watches [`Tasks::stopping`] and then returns `Ok(())`.

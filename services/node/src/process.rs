@@ -118,7 +118,7 @@ impl Process {
         }
         let stopped = self.tasks.stop(self.drain_timeout).await;
         if let Some(log) = self.log {
-            log.close().await;
+            log.close().await?;
         }
         Ok(stopped?)
     }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use segue_log::LogConfig;
 use segue_model::FieldViolation;
-use segue_runtime::config::Settings as _;
 use segue_runtime::telemetry::TelemetryConfig;
 use segue_runtime::transport::ClusterToken;
 use serde::{Deserialize, Serialize};
@@ -303,6 +302,7 @@ impl segue_runtime::config::Settings for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use segue_runtime::config::Settings as _;
 
     #[test]
     fn defaults_are_valid_and_run_everything() {

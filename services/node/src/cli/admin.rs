@@ -7,7 +7,7 @@ use segue_proto::tenancy::v1 as proto;
 use segue_runtime::tenants::{module_from_proto, module_to_proto};
 use serde_json::json;
 
-use super::{Output, ProcessArgs, ServerArgs, print_json, table};
+use super::{Output, ProcessArgs, ServerArgs, print_json, say, table};
 
 #[derive(Debug, Args)]
 pub(super) struct TenantArgs {
@@ -68,8 +68,7 @@ fn show_tenants(output: Output, tenants: Vec<proto::Tenant>) -> anyhow::Result<(
             for tenant in &tenants {
                 shown.add_row([&tenant.id, &tenant.time_zone, &tenant.currency, &modules(tenant).join(", ")]);
             }
-            println!("{shown}");
-            Ok(())
+            say(shown)
         }
     }
 }
@@ -151,7 +150,7 @@ pub(super) async fn key(process: &ProcessArgs, args: KeyArgs) -> anyhow::Result<
             match process.output() {
                 Output::Json => print_json(&json!({"key": made.key.unwrap_or_default().name, "secret": made.secret})),
                 Output::Table => {
-                    println!("{}", made.secret);
+                    say(&made.secret)?;
                     eprintln!("this is the only time that the secret is shown; its name is {}", made.key.unwrap_or_default().name);
                     Ok(())
                 }
@@ -193,8 +192,7 @@ fn show_keys(output: Output, keys: &[proto::Key]) -> anyhow::Result<()> {
             for (key, kind, role, state) in rows {
                 shown.add_row([&key.name, &kind, &role, &key.display_name, &key.source, state]);
             }
-            println!("{shown}");
-            Ok(())
+            say(shown)
         }
     }
 }

@@ -10,7 +10,7 @@ use segue_proto::ingest::v1::{CreateImportRequest, Import, ImportStart, ImportSt
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Output, ProcessArgs, ServerArgs, print_json, table};
+use super::{Output, ProcessArgs, ServerArgs, print_json, say, table};
 use crate::json;
 
 /// Bytes of one message of the upload.
@@ -111,7 +111,7 @@ fn show(output: Output, import: &Import) -> anyhow::Result<()> {
                 &import.rejected.to_string(),
                 note,
             ]);
-            println!("{shown}");
+            say(&shown)?;
             for fault in &import.faults {
                 for reason in &fault.reasons {
                     eprintln!("row {}: {}: {}", fault.row, reason.field, reason.message);

@@ -109,6 +109,9 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(dispatch(cli)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("segue: {}", describe(&error));
             exit_code(&error)
@@ -123,10 +126,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => crate::demo::run(&process, args).await,
         Command::Import(args) => import::import(&process, args).await,
         Command::Report(args) => report::report(&process, args).await,
-        Command::Config => {
-            print!("{}", config::shown(&process.settings(&[])?)?);
-            Ok(())
-        }
+        Command::Config => say(config::shown(&process.settings(&[])?)?.trim_end()),
         Command::Tenant(args) => admin::tenant(&process, args).await,
         Command::Key(args) => admin::key(&process, args).await,
         Command::Module(args) => admin::module(&process, args).await,
@@ -208,8 +208,14 @@ impl ServerArgs {
 
 /// Prints JSON on stdout.
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    say(serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a line to stdout. (`println!` panics when the reader has gone, as `head` does; here that is an error like any other,
+/// which `main` takes for the end.)
+pub(crate) fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    use std::io::Write;
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// A table with these columns, in the one style of the command line.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use segue_proto::analytics::v1::{Grain, Group, GroupValue, Number, QueryEventsRequest, QueryEventsResponse, number};
 use segue_proto::events::v1::value;
 
-use super::{Output, ProcessArgs, ServerArgs, print_json, table};
+use super::{Output, ProcessArgs, ServerArgs, print_json, say, table};
 use crate::json;
 
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(super) async fn report(process: &ProcessArgs, args: ReportArgs) -> anyhow::R
             match process.output() {
                 Output::Json => print_json(&json::write("segue.analytics.v1.QueryEventsResponse", &answer)?),
                 Output::Table => {
-                    println!("{}", event_table(&answer));
+                    say(event_table(&answer))?;
                     eprintln!("{}", footnotes(&answer));
                     Ok(())
                 }

@@ -22,7 +22,7 @@ use segue_runtime::telemetry;
 use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::{Output, ProcessArgs, event_table, print_json, until_stopped};
+use crate::cli::{Output, ProcessArgs, event_table, print_json, say, until_stopped};
 use crate::client::Gateway;
 use crate::process::Process;
 use crate::settings::Settings;
@@ -92,17 +92,14 @@ fn quieter(settings: &mut Settings) {
 }
 
 async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: SocketAddr, now_us: i64) -> anyhow::Result<()> {
-    let say = |text: &str| {
-        if output == Output::Table {
-            println!("{text}");
-        }
-    };
     let url = format!("http://{address}");
     let keys = set_up(settings, &url).await?;
     let reader = Gateway::connect(&url, &keys.secret, None).await?;
     let before = duplicates(&reader).await?;
 
-    say(&format!("A shop sends about {} events of {DAYS} days to {url} …", args.events));
+    if output == Output::Table {
+        say(format!("A shop sends about {} events of {DAYS} days to {url} …", args.events))?;
+    }
     let started = Instant::now();
     let events = shop::Shop::new(args.events, now_us - DAYS * DAY_US, now_us).events();
     let sent = send(&Gateway::connect(&url, &keys.write, None).await?, events).await?;
@@ -120,15 +117,12 @@ async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: Soc
             "report": daily(&answer),
         })),
         Output::Table => {
-            println!(
+            say(format!(
                 "{} sent: {} accepted, {} quarantined; {duplicates} duplicates dropped; {indexed} in reports, of {persons} persons; {seconds:.1} s\n",
                 sent.events, sent.accepted, sent.quarantined
-            );
-            println!("Purchases by day:\n{}", event_table(&answer));
-            if !args.exit {
-                println!("{}", what_next(&url, settings, &keys));
-            }
-            Ok(())
+            ))?;
+            say(format!("Purchases by day:\n{}", event_table(&answer)))?;
+            if args.exit { Ok(()) } else { say(what_next(&url, settings, &keys)) }
         }
     }
 }
@@ -201,7 +195,7 @@ fn purchases_by_day(now_us: i64) -> QueryEventsRequest {
         name: name.to_owned(),
         events: vec!["df_purchase".to_owned()],
         aggregation: aggregation as i32,
-        unit: Unit::Profile as i32,
+        unit: if aggregation == Aggregation::Unique { Unit::Profile as i32 } else { 0 },
         ..Default::default()
     };
     QueryEventsRequest {
