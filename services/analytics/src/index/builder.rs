@@ -210,10 +210,8 @@ impl EventBuilder {
         if let Some(map) = self.unregistered {
             columns.push((Column::Unregistered, map.finish(rows)?));
         }
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|(column, array)| Field::new(column.name(), array.data_type().clone(), !column.is_required()))
-            .collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|(column, array)| Field::new(column.name(), array.data_type().clone(), !column.is_required())).collect();
         let arrays = columns.into_iter().map(|(_, array)| array).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         MemoryRun::sorted(event, RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)

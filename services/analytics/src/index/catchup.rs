@@ -64,7 +64,13 @@ impl Shared {
     }
 
     /// False: interrupted.
-    async fn catch_up_partition(&self, index: &TenantIndex, number: u16, progress: (f64, f64), stopping: &CancellationToken) -> anyhow::Result<bool> {
+    async fn catch_up_partition(
+        &self,
+        index: &TenantIndex,
+        number: u16,
+        progress: (f64, f64),
+        stopping: &CancellationToken,
+    ) -> anyhow::Result<bool> {
         let Some(partition) = self.partitions.get(&number) else { return Ok(true) };
         let Some(first) = self.first_skipped(&index.id, number) else { return Ok(true) };
         let mut position = index.with(|state| {
@@ -127,7 +133,6 @@ impl Shared {
             last = batch.position;
             tokio::task::yield_now().await;
         }
-        self.flush_wanted.notify_one();
         Ok(last)
     }
 }

@@ -79,12 +79,17 @@ impl Shared {
                 // A batch is some milliseconds of work: others get their turn between two.
                 tokio::task::yield_now().await;
             }
-            self.flush_wanted.notify_one();
         }
         Ok(())
     }
 
-    async fn take_in(&self, number: u16, partition: &Mutex<Partition>, batch: &StoredBatch, stopping: &CancellationToken) -> anyhow::Result<()> {
+    async fn take_in(
+        &self,
+        number: u16,
+        partition: &Mutex<Partition>,
+        batch: &StoredBatch,
+        stopping: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let decoded = decode(number, batch)?;
         let tenants = by_tenant(&decoded);
         loop {
@@ -104,7 +109,13 @@ impl Shared {
     }
 
     /// Takes a batch in, for all its tenants or none.
-    fn apply(&self, number: u16, partition: &Mutex<Partition>, batch: &StoredBatch, tenants: &ByTenant<'_>) -> anyhow::Result<Result<(), MustLoad>> {
+    fn apply(
+        &self,
+        number: u16,
+        partition: &Mutex<Partition>,
+        batch: &StoredBatch,
+        tenants: &ByTenant<'_>,
+    ) -> anyhow::Result<Result<(), MustLoad>> {
         let now_us = self.clock.now_us();
         let mut partition = partition.lock();
         let mut taking = Vec::with_capacity(tenants.len());
@@ -176,7 +187,12 @@ impl Shared {
 
     /// Follows a partition of `identity` until told to stop. Redirects are kept for tenants that are off, too: they are few, and
     /// the log may have dropped them by the time that the tenant is on again.
-    pub(crate) async fn follow_identity(self: Arc<Self>, number: u16, mut position: u64, stopping: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn follow_identity(
+        self: Arc<Self>,
+        number: u16,
+        mut position: u64,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
         hold(&self, IDENTITY, number, position, &stopping).await?;
         while !stopping.is_cancelled() {
             let limits = ReadLimits { wait: READ_WAIT, ..ReadLimits::default() };
@@ -233,7 +249,11 @@ fn redirects_of(number: u16, batches: &[StoredBatch]) -> anyhow::Result<Vec<NewR
         let decoded = IdentityChangeBatch::decode(batch.payload.clone())
             .with_context(|| format!("batch {} of `identity` partition {number} cannot be read: restore the log", batch.position))?;
         let Ok(tenant) = decoded.tenant.parse::<TenantId>() else {
-            tracing::error!(tenant = decoded.tenant, position = batch.position, "an identity change names a tenant that cannot be; it is left out");
+            tracing::error!(
+                tenant = decoded.tenant,
+                position = batch.position,
+                "an identity change names a tenant that cannot be; it is left out"
+            );
             continue;
         };
         for change in decoded.changes {

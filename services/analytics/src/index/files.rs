@@ -136,7 +136,13 @@ impl Drop for FileHandle {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl FileHandle {
-    pub(crate) fn new(tenant: TenantId, entry: FileEntry, lake: Lake, cache: ColumnCache, deletions: mpsc::UnboundedSender<String>) -> Self {
+    pub(crate) fn new(
+        tenant: TenantId,
+        entry: FileEntry,
+        lake: Lake,
+        cache: ColumnCache,
+        deletions: mpsc::UnboundedSender<String>,
+    ) -> Self {
         Self {
             entry,
             tenant,
@@ -163,7 +169,8 @@ impl FileHandle {
                 Some(Cached::Footer(_)) | None => None,
             })
             .collect();
-        let missing: Vec<Arc<str>> = names.iter().zip(&found).filter(|(_, column)| column.is_none()).map(|(name, _)| name.clone()).collect();
+        let missing: Vec<Arc<str>> =
+            names.iter().zip(&found).filter(|(_, column)| column.is_none()).map(|(name, _)| name.clone()).collect();
         if !missing.is_empty() {
             let batch = self.read(group, Some(&missing)).map_err(|source| self.error(source))?;
             for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {

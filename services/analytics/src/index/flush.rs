@@ -73,7 +73,12 @@ impl Shared {
             new: files.iter().map(|file| file.entry.clone()).collect(),
             replaced: Vec::new(),
             properties: capture.properties.clone(),
-            flushed: capture.lanes.iter().filter(|(_, lane)| lane.applied > lane.flushed).map(|(number, lane)| (*number, lane.applied)).collect(),
+            flushed: capture
+                .lanes
+                .iter()
+                .filter(|(_, lane)| lane.applied > lane.flushed)
+                .map(|(number, lane)| (*number, lane.applied))
+                .collect(),
             skipped: capture
                 .lanes
                 .iter()
@@ -154,12 +159,7 @@ fn times(run: &MemoryRun) -> anyhow::Result<&[i64]> {
 }
 
 fn write_part(tenant: &TenantId, piece: &Piece, days: Span<i64>, belongs: impl Fn(i64) -> bool) -> anyhow::Result<WrittenFile> {
-    let parts = piece
-        .runs
-        .iter()
-        .map(|run| select(run, &belongs))
-        .filter_map(Result::transpose)
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let parts = piece.runs.iter().map(|run| select(run, &belongs)).filter_map(Result::transpose).collect::<anyhow::Result<Vec<_>>>()?;
     let schema = union_schema(parts.iter().map(|run| run.batch.schema_ref().as_ref()));
     write_file(file_name(tenant, days), days, schema, parts.into_iter().map(Ok))
 }

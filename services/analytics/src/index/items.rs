@@ -55,8 +55,7 @@ impl ItemsColumn {
                 (ItemField::Variant, &item.variant),
                 (ItemField::Coupon, &item.coupon),
             ];
-            let categories =
-                [ItemField::Category1, ItemField::Category2, ItemField::Category3, ItemField::Category4, ItemField::Category5];
+            let categories = [ItemField::Category1, ItemField::Category2, ItemField::Category3, ItemField::Category4, ItemField::Category5];
             // The contract cannot tell an item's missing text from an empty one: both are missing.
             for (field, text) in texts.into_iter().chain(categories.into_iter().zip(item.categories.iter().map(String::as_str))) {
                 if !text.is_empty() {

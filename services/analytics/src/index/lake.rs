@@ -82,7 +82,10 @@ impl Lake {
     /// All files.
     pub(crate) async fn list(&self) -> anyhow::Result<Vec<Found>> {
         let all: Vec<_> = self.store.list(None).try_collect().await?;
-        Ok(all.into_iter().map(|meta| Found { name: meta.location.to_string(), modified_us: meta.last_modified.timestamp_micros() }).collect())
+        Ok(all
+            .into_iter()
+            .map(|meta| Found { name: meta.location.to_string(), modified_us: meta.last_modified.timestamp_micros() })
+            .collect())
     }
 }
 

@@ -1,9 +1,11 @@
 //! When the work on the index runs: flushes, checkpoints, merges, opening and unloading tenants, catching up, deleting files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use segue_model::TenantId;
 use segue_runtime::Tasks;
 use segue_runtime::status::chain;
 use tokio::sync::mpsc;
@@ -16,9 +18,15 @@ use super::{IDENTITY, Index, Shared};
 const TICK: Duration = Duration::from_millis(100);
 /// How long a flush that failed is left alone.
 const FLUSH_RETRY: Duration = Duration::from_secs(1);
+/// How long the files of a tenant whose merge failed are left alone.
+const MERGE_RETRY: Duration = Duration::from_secs(600);
 
 /// Starts everything that works on the index.
-pub(crate) async fn spawn_workers(index: &Index, deleted: mpsc::UnboundedReceiver<String>, tasks: &Tasks) -> Result<(), segue_store::StoreError> {
+pub(crate) async fn spawn_workers(
+    index: &Index,
+    deleted: mpsc::UnboundedReceiver<String>,
+    tasks: &Tasks,
+) -> Result<(), segue_store::StoreError> {
     let shared = &index.shared;
     let identity = shared.catalogue.positions(IDENTITY.name()).await?;
     let stopping = tasks.stopping();
@@ -53,15 +61,15 @@ impl Shared {
                 () = stopping.cancelled() => break,
             }
             for tenant in self.loaded() {
-                let compacting = tenant.clone();
-                // A piece that cannot be merged is still readable, and the flush will say what is wrong with it.
-                while let Ok(Ok(true)) = tokio::task::spawn_blocking({
-                    let tenant = compacting.clone();
-                    move || tenant.compact()
-                })
-                .await
-                {}
                 tenant.forget_view(Duration::from_millis(self.config.snapshot_age_ms_max));
+                while tenant.is_scattered() {
+                    let compacting = tenant.clone();
+                    match tokio::task::spawn_blocking(move || compacting.compact()).await {
+                        Ok(Ok(true)) => {}
+                        // Pieces that cannot be merged are still readable, and the flush will say what is wrong with them.
+                        Ok(Ok(false) | Err(_)) | Err(_) => break,
+                    }
+                }
             }
             let Some(tenant) = self.due() else { continue };
             if let Err(error) = self.flush(&tenant).await {
@@ -108,13 +116,15 @@ impl Shared {
     }
 
     async fn run_merges(self: Arc<Self>, stopping: CancellationToken) -> anyhow::Result<()> {
+        let mut failed: HashMap<TenantId, Instant> = HashMap::new();
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(self.config.merge_interval_ms)) => {}
                 () = stopping.cancelled() => break,
             }
+            failed.retain(|_, at| at.elapsed() < MERGE_RETRY);
             for tenant in self.loaded() {
-                loop {
+                while !failed.contains_key(&tenant.id) {
                     if stopping.is_cancelled() {
                         return Ok(());
                     }
@@ -123,7 +133,7 @@ impl Shared {
                         Ok(false) => break,
                         Err(error) => {
                             tracing::error!(tenant = %tenant.id, error = format!("{error:#}"), "files cannot be merged; they stay as they are");
-                            break;
+                            failed.insert(tenant.id.clone(), Instant::now());
                         }
                     }
                 }
@@ -187,7 +197,11 @@ impl Shared {
         Ok(())
     }
 
-    async fn run_deletions(self: Arc<Self>, mut deleted: mpsc::UnboundedReceiver<String>, stopping: CancellationToken) -> anyhow::Result<()> {
+    async fn run_deletions(
+        self: Arc<Self>,
+        mut deleted: mpsc::UnboundedReceiver<String>,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
         loop {
             let name = tokio::select! {
                 name = deleted.recv() => name,
@@ -202,12 +216,15 @@ impl Shared {
 
     /// Deletes files that the catalogue does not know: what a crash left between writing and publishing.
     pub(crate) async fn sweep(&self) -> anyhow::Result<usize> {
-        let latest_us = self.clock.now_us().saturating_sub(i64::try_from(self.config.sweep_age_ms_min).unwrap_or(i64::MAX).saturating_mul(1_000));
+        let latest_us =
+            self.clock.now_us().saturating_sub(i64::try_from(self.config.sweep_age_ms_min).unwrap_or(i64::MAX).saturating_mul(1_000));
         // First the files, then the catalogue: a file is catalogued after it is written.
         let found = self.lake.list().await?;
         let known = self.catalogue.file_names().await?;
         let mut swept = 0;
-        for file in found.into_iter().filter(|file| !known.contains(&file.name) && file.name.ends_with(".parquet") && file.modified_us <= latest_us) {
+        for file in
+            found.into_iter().filter(|file| !known.contains(&file.name) && file.name.ends_with(".parquet") && file.modified_us <= latest_us)
+        {
             self.lake.delete(&file.name).await?;
             tracing::info!(file = file.name, "swept a file that was never published");
             swept += 1;

@@ -75,7 +75,8 @@ fn merged_files(tenant: &TenantId, inputs: &[Arc<FileHandle>], plan: &Plan, redi
             files.push(file);
         }
     }
-    let (before, after) = (inputs.iter().map(|file| file.entry.rows()).sum::<u64>(), files.iter().map(|file| file.entry.rows()).sum::<u64>());
+    let (before, after) =
+        (inputs.iter().map(|file| file.entry.rows()).sum::<u64>(), files.iter().map(|file| file.entry.rows()).sum::<u64>());
     anyhow::ensure!(before == after, "merging {before} events gave {after}: nothing is replaced");
     Ok(files)
 }

@@ -79,7 +79,8 @@ fn days(files: &[&FileEntry], config: &Config, today: i64) -> Option<Plan> {
         for at in &of_day {
             classes.entry(files[*at].rows().max(1).ilog2() / 3).or_default().push(*at);
         }
-        let same_size = classes.into_values().map(|class| within_limits(files, class, config)).find(|class| class.len() >= config.merge_files_min);
+        let same_size =
+            classes.into_values().map(|class| within_limits(files, class, config)).find(|class| class.len() >= config.merge_files_min);
         let over = || {
             let chosen = within_limits(files, of_day.clone(), config);
             (day < today - 1 && is_worth(files, &chosen, config)).then_some(chosen)

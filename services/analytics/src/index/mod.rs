@@ -131,8 +131,7 @@ impl Index {
         directory: TenantDirectory,
         log: Log,
     ) -> Result<(Self, mpsc::UnboundedReceiver<String>), StoreError> {
-        let numbers: Vec<u16> =
-            if config.partitions.is_empty() { (0..log.partitions()).collect() } else { config.partitions.clone() };
+        let numbers: Vec<u16> = if config.partitions.is_empty() { (0..log.partitions()).collect() } else { config.partitions.clone() };
         let positions = catalogue.positions(RESOLVED.name()).await?;
         let mut partitions: BTreeMap<u16, Partition> = numbers
             .into_iter()

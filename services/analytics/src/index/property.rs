@@ -258,11 +258,7 @@ impl Default for MapColumn {
 
 impl MapColumn {
     /// Sets the map of row `row`; returns by how many bytes the column grew.
-    pub(crate) fn set<'a>(
-        &mut self,
-        row: usize,
-        entries: impl Iterator<Item = (&'a String, &'a Value)>,
-    ) -> Result<usize, ArrowError> {
+    pub(crate) fn set<'a>(&mut self, row: usize, entries: impl Iterator<Item = (&'a String, &'a Value)>) -> Result<usize, ArrowError> {
         self.pad(row)?;
         let mut bytes = 8;
         for (name, value) in entries {

@@ -17,8 +17,10 @@ use super::redirects::Redirects;
 use super::run::{Piece, merge_pieces};
 use crate::scan::{ScanError, StoredProperty, View};
 
-/// The builder is frozen into a piece at so many events, which bounds what a snapshot has to sort.
+/// The builder is frozen into a piece at so many events, which bounds what a snapshot has to sort,
 const FREEZE_ROWS: usize = 8_192;
+/// or at so many bytes, since a column holds 2 GiB of text at most.
+const FREEZE_BYTES: usize = 64 << 20;
 /// Pieces of one size class (a factor of 8) are merged when there are so many.
 const CLASS_PIECES_MAX: usize = 4;
 
@@ -218,6 +220,11 @@ impl TenantIndex {
         });
     }
 
+    /// Whether [`TenantIndex::compact`] has something to do.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.with(|state| choose(&state.pieces).is_some())
+    }
+
     /// Merges small pieces, so that a snapshot has few runs. Heavy: call it on a blocking thread. True: there may be more to do.
     pub(crate) fn compact(&self) -> Result<bool, ArrowError> {
         let Some(chosen) = self.with(|state| choose(&state.pieces)) else { return Ok(false) };
@@ -339,7 +346,7 @@ fn append_rows<'a>(
         if !catching_up {
             state.pending.entry(partition).or_insert(position);
         }
-        if state.builder.rows() >= FREEZE_ROWS {
+        if state.builder.rows() >= FREEZE_ROWS || state.builder.bytes() >= FREEZE_BYTES {
             state.freeze()?;
         }
     }

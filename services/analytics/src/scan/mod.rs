@@ -70,7 +70,9 @@ pub struct ScanStats {
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// A file is missing, damaged or not what the catalogue says.
-    #[error("the event file {file} of tenant {tenant} cannot be read: restore it from a backup; events in it are missing from every report until then")]
+    #[error(
+        "the event file {file} of tenant {tenant} cannot be read: restore it from a backup; events in it are missing from every report until then"
+    )]
     File {
         /// Path below the lake's URL.
         file: String,

@@ -102,17 +102,7 @@ impl Scan {
             })
             .collect();
         let runs = view.runs(request.events.as_deref(), request.range_us).into_iter();
-        Self {
-            view,
-            cancelled,
-            request,
-            types,
-            runs,
-            waiting: None,
-            stats: ScanStats::default(),
-            files: HashSet::new(),
-            ended: false,
-        }
+        Self { view, cancelled, request, types, runs, waiting: None, stats: ScanStats::default(), files: HashSet::new(), ended: false }
     }
 
     /// What was read so far.

@@ -128,7 +128,9 @@ async fn check(life: &Life, shop: &TenantId, want: &[Row], stage: &str) {
         let (from, to) = (START_US + DAY_US / 3, START_US + DAY_US * 2);
         let part = rows(&snapshot, Some(vec!["custom".into(), "df_purchase".into()]), (from, to), Some(1..100_000)).expect("rows");
         let inside = |row: &&Row| {
-            (from..to).contains(&number(row, "ts")) && number(row, "person") < 100_000 && ["custom", "df_purchase"].contains(&row["event"].as_str())
+            (from..to).contains(&number(row, "ts"))
+                && number(row, "person") < 100_000
+                && ["custom", "df_purchase"].contains(&row["event"].as_str())
         };
         assert_eq!(part, want.iter().filter(inside).cloned().collect::<Vec<_>>());
     });
@@ -289,24 +291,42 @@ async fn a_damaged_or_missing_file_fails_by_name_the_queries_that_need_it_and_no
         life.index().flush(tenant).await.expect("a flush");
     }
     life.crash().await;
-    let of_shop = || rig.files().into_iter().filter(|file| file.starts_with(rig.lake.path().canonicalize().expect("a path").join("shop")) || file.to_string_lossy().contains("/shop/"));
+    let of_shop = || {
+        rig.files().into_iter().filter(|file| {
+            file.starts_with(rig.lake.path().canonicalize().expect("a path").join("shop")) || file.to_string_lossy().contains("/shop/")
+        })
+    };
     let largest = of_shop().max_by_key(|file| file.metadata().expect("a file").len()).expect("files");
     let whole = std::fs::read(&largest).expect("a file");
     let name = largest.file_name().expect("a name").to_string_lossy().into_owned();
     // Every kind of damage: in the data, in the footer, cut off, gone.
-    let damages: [fn(&mut Vec<u8>); 4] =
-        [|bytes| bytes[40] ^= 1, |bytes| { let at = bytes.len() - 20; bytes[at] ^= 1 }, |bytes| bytes.truncate(100), |bytes| bytes.clear()];
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes[40] ^= 1,
+        |bytes| {
+            let at = bytes.len() - 20;
+            bytes[at] ^= 1
+        },
+        |bytes| bytes.truncate(100),
+        |bytes| bytes.clear(),
+    ];
     for damage in damages {
         let mut bytes = whole.clone();
         damage(&mut bytes);
-        if bytes.is_empty() { std::fs::remove_file(&largest).expect("removed") } else { std::fs::write(&largest, bytes).expect("written") }
+        if bytes.is_empty() {
+            std::fs::remove_file(&largest).expect("removed")
+        } else {
+            std::fs::write(&largest, bytes).expect("written")
+        }
         let life = rig.start().await;
         for tenant in [&shop, &other] {
             life.index().load(tenant).await.expect("the tenant loads");
         }
         life.settled(&shop).await;
         let snapshot = life.snapshot(&shop);
-        let read = move |range: (i64, i64)| { let snapshot = snapshot.clone(); tokio::task::spawn_blocking(move || rows(&snapshot, None, range, None)) };
+        let read = move |range: (i64, i64)| {
+            let snapshot = snapshot.clone();
+            tokio::task::spawn_blocking(move || rows(&snapshot, None, range, None))
+        };
         let error = read(ALL_TIMES).await.expect("no panic").expect_err("the file is damaged");
         assert!(error.to_string().contains(&name), "{error}");
         assert!(read((0, START_US)).await.expect("no panic").is_ok(), "nothing of that file is needed");
@@ -414,5 +434,45 @@ async fn speed_of_indexing() {
     let started = Instant::now();
     life.index().flush(&shop).await.expect("a flush");
     println!("flush: {:.2} s", started.elapsed().as_secs_f64());
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_for_a_tenant_that_is_off_say_so_and_the_others_are_answered() {
+    use segue_proto::analytics::v1::{GetIndexStatusRequest, ListDimensionsRequest, analytics_service_client::AnalyticsServiceClient};
+    use segue_runtime::transport::{for_tenant, local};
+
+    let rig = Rig::embedded(&[("shop", true), ("other", false)]);
+    let (shop, other) = (tenant("shop"), tenant("other"));
+    let life = rig.start().await;
+    life.send(&of(&shop, &events(2, 100)), 5).await;
+    let mut client = AnalyticsServiceClient::new(local(life.started.routes.clone()));
+    let status = client.get_index_status(for_tenant(&shop, GetIndexStatusRequest {})).await.expect("an answer").into_inner();
+    assert!(status.rows <= 100 && status.partitions.len() == 4);
+    life.settled(&shop).await;
+    let listed = client.list_dimensions(for_tenant(&shop, ListDimensionsRequest {})).await.expect("an answer").into_inner();
+    assert!(!listed.dimensions.is_empty());
+    let refused = client.get_index_status(for_tenant(&other, GetIndexStatusRequest {})).await.expect_err("it is off");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_ends_when_its_caller_goes_away() {
+    let rig = Rig::embedded(&[("shop", true)]);
+    let shop = tenant("shop");
+    let life = rig.start().await;
+    life.send(&of(&shop, &events(2, 100)), 5).await;
+    life.settled(&shop).await;
+    let caller = tokio_util::sync::CancellationToken::new();
+    let snapshot = life.index().cancelled_by(caller.clone()).snapshot(&shop).expect("a snapshot");
+    let read = {
+        let snapshot = snapshot.clone();
+        tokio::task::spawn_blocking(move || rows(&snapshot, None, ALL_TIMES, None)).await.expect("no panic")
+    };
+    assert_eq!(read.expect("rows").len(), 100);
+    caller.cancel();
+    let read = tokio::task::spawn_blocking(move || rows(&snapshot, None, ALL_TIMES, None)).await.expect("no panic");
+    assert!(matches!(read, Err(ScanError::Cancelled)));
     life.crash().await;
 }

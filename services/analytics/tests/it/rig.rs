@@ -179,7 +179,8 @@ impl Life {
         eventually("all of the log is indexed", || async {
             match self.index().status(tenant).await {
                 Ok(status) => {
-                    status.catch_up_progress.is_none() && status.partitions.iter().all(|partition| partition.position >= partition.log_position)
+                    status.catch_up_progress.is_none()
+                        && status.partitions.iter().all(|partition| partition.position >= partition.log_position)
                 }
                 Err(_) => false,
             }
@@ -229,7 +230,12 @@ fn columns(snapshot: &Snapshot) -> Vec<Column> {
 }
 
 /// Reads a snapshot as rows, checking what a scan promises of each batch. Sorted, without the sequence.
-pub fn rows(snapshot: &Snapshot, events: Option<Vec<String>>, range_us: (i64, i64), persons: Option<Range<u32>>) -> Result<Vec<Row>, ScanError> {
+pub fn rows(
+    snapshot: &Snapshot,
+    events: Option<Vec<String>>,
+    range_us: (i64, i64),
+    persons: Option<Range<u32>>,
+) -> Result<Vec<Row>, ScanError> {
     let columns = columns(snapshot);
     let mut scan = snapshot.scan(ScanRequest { events, range_us, columns: columns.clone(), persons });
     let mut rows = Vec::new();
