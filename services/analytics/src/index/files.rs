@@ -212,7 +212,7 @@ impl FileHandle {
             return Ok(footer);
         }
         let start = self.entry.bytes.checked_sub(self.entry.footer_bytes).context("the catalogue's footer is longer than the file")?;
-        let content = self.lake.read(&self.entry.name, &[start..self.entry.bytes])?.pop().unwrap_or_default();
+        let content = self.lake.read(&self.entry.name, std::slice::from_ref(&(start..self.entry.bytes)))?.pop().unwrap_or_default();
         anyhow::ensure!(checksum(&content) == self.entry.footer_checksum, "the footer's checksum does not match the catalogue");
         let footer = Chunks { bytes: self.entry.bytes, parts: vec![(start, content)] };
         let footer = ArrowReaderMetadata::load(&footer, ArrowReaderOptions::new())?;

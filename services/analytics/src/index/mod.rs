@@ -2,11 +2,11 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`consumer`] | follows the log: events into tails, merged persons into redirects |
-//! | [`catchup`] | reads again, for one tenant, what passed by while its analytics was off |
-//! | [`flush`] | writes tails to files and positions to the store |
-//! | [`merge`] | puts small files together |
-//! | [`maintain`] | decides when each of these runs; opens and unloads tenants |
+//! | `consumer` | follows the log: events into tails, merged persons into redirects |
+//! | `catchup` | reads again, for one tenant, what passed by while its analytics was off |
+//! | `flush` | writes tails to files and positions to the store |
+//! | `merge` | puts small files together |
+//! | `maintain` | decides when each of these runs; opens and unloads tenants |
 //!
 //! # Positions
 //!
@@ -122,7 +122,7 @@ pub(crate) struct Partition {
 }
 
 impl Index {
-    /// Opens the index without any work on it; [`spawn_workers`] starts that. Also gives the names of files to delete.
+    /// Opens the index without any work on it; `spawn_workers` starts that. Also gives the names of files to delete.
     pub(crate) async fn open(
         config: Config,
         catalogue: Catalogue,

@@ -55,7 +55,7 @@ impl Redirects {
     }
 
     /// The merged persons whose survivors lie in `from..to`, as (survivor, from).
-    pub(crate) fn into_survivors(&self, from: u32, to: u32) -> &[(u32, u32)] {
+    pub(crate) fn merged_into(&self, from: u32, to: u32) -> &[(u32, u32)] {
         let start = self.by_survivor.partition_point(|(survivor, _)| *survivor < from);
         let end = self.by_survivor.partition_point(|(survivor, _)| *survivor < to);
         self.by_survivor.get(start..end).unwrap_or_default()
@@ -72,6 +72,6 @@ mod tests {
         let redirects = Redirects::resolve(&steps);
         assert_eq!([1, 2, 9, 5, 7, 3].map(|person| redirects.survivor(person)), [5, 5, 5, 5, 7, 3]);
         assert_eq!(redirects.within(2, 9), [(2, 5), (9, 5)]);
-        assert_eq!(redirects.into_survivors(5, 6), [(5, 1), (5, 2), (5, 9)]);
+        assert_eq!(redirects.merged_into(5, 6), [(5, 1), (5, 2), (5, 9)]);
     }
 }

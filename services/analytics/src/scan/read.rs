@@ -158,7 +158,7 @@ impl Scan {
         } else {
             // Whichever list is shorter.
             let upper = u32::try_from(to).unwrap_or(u32::MAX);
-            let into = redirects.into_survivors(from, upper);
+            let into = redirects.merged_into(from, upper);
             if into.len() < merged_here.len() {
                 into.iter().map(|(survivor, number)| (*number, *survivor)).filter(|(number, _)| (least..=most).contains(number)).collect()
             } else {

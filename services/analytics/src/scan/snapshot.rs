@@ -171,7 +171,7 @@ impl Snapshot {
         let files = self.view.files.iter().flat_map(|file| &file.entry.groups).map(|group| group.persons.1);
         let tail = self.view.pieces.iter().flat_map(|piece| &piece.runs).map(|run| run.persons.1);
         // A survivor may have no rows of its own.
-        let survivors = self.view.redirects.into_survivors(0, u32::MAX).last().map(|(survivor, _)| *survivor);
+        let survivors = self.view.redirects.merged_into(0, u32::MAX).last().map(|(survivor, _)| *survivor);
         files.chain(tail).chain(survivors).max().unwrap_or(0)
     }
 

@@ -5,93 +5,10 @@ use std::time::Instant;
 
 use segue_analytics::scan::{PropertyScope, PropertyType, ScanError};
 use segue_model::TenantId;
-use segue_proto::events::v1::{DimensionValue, EventKind, Item, ResolvedEvent, Value, value::Kind};
+use segue_proto::events::v1::{EventKind, ResolvedEvent, value::Kind};
 
+use crate::events::{DAY_US, START_US, events, value};
 use crate::rig::{ALL_TIMES, Life, Rig, Row, eventually, expected, rows, switched, tenant};
-
-const DAY_US: i64 = 86_400_000_000;
-/// 2026-11-01.
-const START_US: i64 = 20_758 * DAY_US;
-
-/// Random numbers that are the same in every run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-fn value(kind: Kind) -> Value {
-    Value { kind: Some(kind) }
-}
-
-/// An event with a bit of everything, each of it missing at times.
-fn event(dice: &mut Dice, number: usize) -> ResolvedEvent {
-    let names = ["df_purchase", "df_view_home", "df_login", "custom"];
-    let days = if dice.one_in(20) { dice.below(400) as i64 } else { dice.below(3) as i64 };
-    let time_us = START_US + days * DAY_US + dice.below(1_000) as i64 * 60_000_000;
-    let mut event = ResolvedEvent {
-        person: 1 + dice.below(40) as u32 * 5_000,
-        device: dice.below(9) as u32,
-        time_us,
-        received_at_us: time_us + 5,
-        name: names[dice.below(4) as usize].to_owned(),
-        message_id: format!("m{number}"),
-        kind: EventKind::Track as i32,
-        source: if dice.one_in(2) { "shop".to_owned() } else { String::new() },
-        session_id: if dice.one_in(3) { format!("s{}", dice.below(9)) } else { String::new() },
-        original_name: if dice.one_in(5) { "Order Completed".to_owned() } else { String::new() },
-        ..ResolvedEvent::default()
-    };
-    for code in [1, 2, 5] {
-        if dice.one_in(2) {
-            // The empty text is a value; not having one is another thing.
-            let text = ["", "ios", "android"][dice.below(3) as usize];
-            event.dimensions.push(DimensionValue { code, value: text.to_owned() });
-        }
-    }
-    let properties = [
-        ("plan", Kind::StringValue(format!("p{}", dice.below(4)))),
-        ("count", Kind::IntValue(dice.below(100) as i64 - 50)),
-        ("ratio", Kind::DoubleValue(dice.below(100) as f64 + 0.25)),
-        ("vip", Kind::BoolValue(dice.one_in(2))),
-        ("paid", Kind::DecimalE4Value(dice.below(1_000_000) as i64 - 500_000)),
-        ("raw", Kind::JsonValue("[1,2]".to_owned())),
-    ];
-    for (name, kind) in properties {
-        if dice.one_in(3) {
-            event.properties.insert(name.to_owned(), value(kind));
-        }
-    }
-    if dice.one_in(4) {
-        event.unregistered.insert("loose".to_owned(), value(Kind::StringValue(format!("\"x\" {}", dice.below(3)))));
-    }
-    if event.name == "df_purchase" {
-        for at in 0..dice.below(4) {
-            event.items.push(Item {
-                item_id: format!("i{at}"),
-                price_e4: (!dice.one_in(4)).then(|| dice.below(1_000_000) as i64),
-                quantity: (!dice.one_in(4)).then(|| dice.below(5) as i64),
-                categories: ["shoes", "red"].iter().take(dice.below(3) as usize).map(|text| (*text).to_owned()).collect(),
-                ..Item::default()
-            });
-        }
-    }
-    event
-}
-
-fn events(seed: u64, count: usize) -> Vec<ResolvedEvent> {
-    let mut dice = Dice(seed);
-    (0..count).map(|number| event(&mut dice, number)).collect()
-}
 
 fn of(tenant: &TenantId, events: &[ResolvedEvent]) -> Vec<(TenantId, ResolvedEvent)> {
     events.iter().map(|event| (tenant.clone(), event.clone())).collect()
@@ -411,6 +328,65 @@ async fn positions_move_on_so_that_the_log_may_forget_and_status_tells_of_them()
     let now_us = segue_model::Clock::now_us(&segue_model::SystemClock);
     eventually("the watermark passes", || async { life.snapshot(&shop).watermark_us() >= now_us }).await;
     life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_see_each_event_once_while_tails_are_written_and_files_are_merged() {
+    let mut rig = Rig::embedded(&[("shop", true)]);
+    rig.config.flush_rows_max = 300;
+    rig.config.merge_interval_ms = 5;
+    let shop = tenant("shop");
+    let all = events(31, 5_000);
+    let merges = [(1, 50_001), (100_001, 50_001)];
+    let life = rig.start().await;
+    life.index().load(&shop).await.expect("the tenant loads");
+    let sending = async {
+        for part in all.chunks(100) {
+            life.send(&of(&shop, part), 20).await;
+        }
+        life.merge_persons(&shop, 1, &merges).await;
+    };
+    let reading = async {
+        let mut seen = 0;
+        while seen < all.len() {
+            let found = life.rows(&shop).await;
+            let ids: std::collections::HashSet<&str> = found.iter().map(|row| row["message_id"].as_str()).collect();
+            assert_eq!(ids.len(), found.len(), "an event was seen twice");
+            assert!(found.len() >= seen, "events were lost: {} after {seen}", found.len());
+            seen = found.len();
+        }
+    };
+    tokio::join!(sending, tokio::time::timeout(std::time::Duration::from_secs(60), reading)).1.expect("in time");
+    let want = expected(all.iter(), survivor(&merges));
+    eventually("merged persons are redirected", || async { life.rows(&shop).await == want }).await;
+    check(&life, &shop, &want, "at rest").await;
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catching_up_goes_on_where_it_was_when_it_is_cut_off() {
+    for rig in Rig::each(&[("shop", false)]) {
+        let shop = tenant("shop");
+        let all = events(41, 3_000);
+        let life = rig.start().await;
+        life.send(&of(&shop, &all), 10).await;
+        // Off, on for a moment, off, on, with crashes between: whatever was taken in counts once.
+        for _ in 0..3 {
+            rig.tenants.replace(switched(&[("shop", true)]));
+            eventually("catching up has begun", || async { life.index().snapshot(&shop).is_ok_and(|snapshot| snapshot.persons_max() > 0) })
+                .await;
+            rig.tenants.replace(switched(&[("shop", false)]));
+            eventually("the tenant is out of memory", || async { life.index().snapshot(&shop).is_err() }).await;
+        }
+        life.crash().await;
+        rig.tenants.replace(switched(&[("shop", true)]));
+        let life = rig.start().await;
+        life.index().load(&shop).await.expect("the tenant loads");
+        eventually("all is there", || async { life.rows(&shop).await.len() >= all.len() }).await;
+        life.settled(&shop).await;
+        check(&life, &shop, &expected(all.iter(), |person| person), "caught up").await;
+        life.crash().await;
+    }
 }
 
 /// How fast one core decodes and indexes; run it by hand with `--ignored --nocapture`.
