@@ -42,7 +42,7 @@ async function pipeline(api, differences) {
 }
 
 async function counts(api, differences) {
-  const answer = await api.queryEvents({ metrics: [total, persons], group_by: [step, { dimension: 'event_name' }] });
+  const answer = await api.queryEvents({ metrics: [total, persons], group_by: [step, { dimension: 'event' }] });
   const found = {};
   for (const group of answer.groups) {
     const [name, event] = group.values.map((value) => text(value.value));

@@ -46,7 +46,8 @@ pub(crate) async fn handle(edge: &Arc<Edge>, request: Request<Body>) -> Response
             settings::segment(edge, key, request.uri().clone(), request.headers().clone()).await
         }
         ["sourceConfig"] if is_get => settings::rudderstack(edge, request.uri().clone(), request.headers().clone()).await,
-        ["v1", name] => match collect::find_route(name) {
+        // RudderStack's browser client sends to the second one by sendBeacon: the key stands in the query.
+        ["v1", name] | ["beacon", "v1", name @ "batch"] => match collect::find_route(name) {
             Some(_) if request.method() != Method::POST => only(request, "POST").await,
             Some(route) => collect::handle(edge, route, request).await,
             None => not_found(request).await,

@@ -2,7 +2,7 @@
 
 pub mod cli;
 pub mod client;
-pub mod demo;
+mod demo;
 pub mod json;
 pub mod process;
 pub mod settings;

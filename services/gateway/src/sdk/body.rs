@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 /// How much of a refused body is read and thrown away, so that a client on HTTP/1.1 gets to see the answer instead of a
 /// broken connection.
-const DISCARDED_BYTES_MAX: usize = 4 << 20;
+const DISCARDED_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A body that cannot be taken.

@@ -34,7 +34,7 @@ const DAY_US: i64 = 86_400_000_000;
 
 /// How large the shop is, and what happens afterwards.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Events that the shop sends, about.
     #[arg(long, default_value_t = 50_000)]
     events: usize,
@@ -62,7 +62,7 @@ struct Keys {
 }
 
 /// Runs the demonstration.
-pub async fn run(process: &ProcessArgs, args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(process: &ProcessArgs, args: DemoArgs) -> anyhow::Result<()> {
     let listen = args.listen.clone().unwrap_or_else(|| if args.exit { "127.0.0.1:0" } else { "127.0.0.1:7171" }.to_owned());
     let mut settings = process.settings(&[("server.listen", listen)])?;
     if settings.services().len() != crate::settings::Service::ALL.len() {
