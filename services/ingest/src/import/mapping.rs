@@ -70,6 +70,44 @@ impl Reader {
         self.faults.push(FieldViolation::new(field, description));
     }
 
+    fn identifiers(&mut self, mapping: &Mapping) -> Vec<(usize, String)> {
+        if mapping.identifiers.is_empty() {
+            self.fault("mapping.identifiers", "map at least one column to an identifier");
+        }
+        if mapping.identifiers.len() > shape::IDENTIFIERS_MAX {
+            self.fault("mapping.identifiers", format!("map at most {} columns", shape::IDENTIFIERS_MAX));
+        }
+        let mut identifiers = Vec::new();
+        for (at, identifier) in mapping.identifiers.iter().enumerate() {
+            if !who::is_kind(&identifier.kind) {
+                self.fault(
+                    format!("mapping.identifiers[{at}].kind"),
+                    "a kind is 1 to 64 characters of a-z, 0-9 and _, for example user_id",
+                );
+            }
+            identifiers.push((self.column(format!("mapping.identifiers[{at}].column"), &identifier.column), identifier.kind.clone()));
+        }
+        identifiers
+    }
+
+    fn dimensions(&mut self, mapping: &Mapping) -> Vec<(usize, String)> {
+        let mut dimensions = Vec::new();
+        for (at, mapped) in mapping.dimensions.iter().enumerate() {
+            let mut probe = Context::default();
+            if !set_field(&mut probe, &mapped.dimension, String::new()) {
+                self.fault(
+                    format!("mapping.dimensions[{at}].dimension"),
+                    format!(
+                        "`{}` is neither a built-in dimension nor a field of the context; see ListDimensions, or map it as a property",
+                        mapped.dimension
+                    ),
+                );
+            }
+            dimensions.push((self.column(format!("mapping.dimensions[{at}].column"), &mapped.column), mapped.dimension.clone()));
+        }
+        dimensions
+    }
+
     fn typed(&mut self, field: String, column: &str, name: &str, value_type: i32) -> Typed {
         let at = self.column(format!("{field}.column"), column);
         let value_type = match PropertyType::try_from(value_type) {
@@ -100,7 +138,10 @@ impl Plan {
         let mut reader = Reader::default();
         let event = match (mapping.event_column.as_str(), mapping.event_name.as_str()) {
             ("", "") => {
-                reader.fault("mapping.event_column", "set event_column (the column with the event's name) or event_name (one name for all rows)");
+                reader.fault(
+                    "mapping.event_column",
+                    "set event_column (the column with the event's name) or event_name (one name for all rows)",
+                );
                 EventName::Fixed(String::new())
             }
             ("", name) => EventName::Fixed(name.to_owned()),
@@ -117,30 +158,8 @@ impl Plan {
         });
         let message_id = (!mapping.message_id_column.is_empty())
             .then(|| reader.column("mapping.message_id_column".to_owned(), &mapping.message_id_column));
-        if mapping.identifiers.is_empty() {
-            reader.fault("mapping.identifiers", "map at least one column to an identifier");
-        }
-        if mapping.identifiers.len() > shape::IDENTIFIERS_MAX {
-            reader.fault("mapping.identifiers", format!("map at most {} columns", shape::IDENTIFIERS_MAX));
-        }
-        let mut identifiers = Vec::new();
-        for (at, identifier) in mapping.identifiers.iter().enumerate() {
-            if !who::is_kind(&identifier.kind) {
-                reader.fault(format!("mapping.identifiers[{at}].kind"), "a kind is 1 to 64 characters of a-z, 0-9 and _, for example user_id");
-            }
-            identifiers.push((reader.column(format!("mapping.identifiers[{at}].column"), &identifier.column), identifier.kind.clone()));
-        }
-        let mut dimensions = Vec::new();
-        for (at, mapped) in mapping.dimensions.iter().enumerate() {
-            let mut probe = Context::default();
-            if !set_field(&mut probe, &mapped.dimension, String::new()) {
-                reader.fault(
-                    format!("mapping.dimensions[{at}].dimension"),
-                    format!("`{}` is neither a built-in dimension nor a field of the context; see ListDimensions, or map it as a property", mapped.dimension),
-                );
-            }
-            dimensions.push((reader.column(format!("mapping.dimensions[{at}].column"), &mapped.column), mapped.dimension.clone()));
-        }
+        let identifiers = reader.identifiers(mapping);
+        let dimensions = reader.dimensions(mapping);
         for (field, count) in [("properties", mapping.properties.len()), ("traits", mapping.traits.len())] {
             if count > shape::PROPERTIES_MAX {
                 reader.fault(format!("mapping.{field}"), format!("map at most {} columns", shape::PROPERTIES_MAX));
@@ -249,12 +268,7 @@ pub fn delimiter_of(mapping: &Mapping) -> u8 {
     }
 }
 
-fn typed_values(
-    typed: &[Typed],
-    cells: &Cells,
-    family: &str,
-    faults: &mut Vec<Reason>,
-) -> std::collections::HashMap<String, Value> {
+fn typed_values(typed: &[Typed], cells: &Cells, family: &str, faults: &mut Vec<Reason>) -> std::collections::HashMap<String, Value> {
     let mut values = std::collections::HashMap::with_capacity(typed.len());
     for Typed { column, name, value_type } in typed {
         let Some(mut value) = cells[*column].clone() else { continue };

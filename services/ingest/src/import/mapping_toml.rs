@@ -1,8 +1,6 @@
 //! The mapping as a TOML file, for the command line: the contract's field names, in tables.
 
-use segue_proto::ingest::v1::{
-    DimensionColumn, IdentifierColumn, ImportFormat, Mapping, PropertyColumn, PropertyType, TraitColumn,
-};
+use segue_proto::ingest::v1::{DimensionColumn, IdentifierColumn, ImportFormat, Mapping, PropertyColumn, PropertyType, TraitColumn};
 use serde::Deserialize;
 
 /// The text is not a mapping.
@@ -122,7 +120,9 @@ pub fn mapping_from_toml(text: &str) -> Result<Mapping, MappingTomlError> {
             .map(|p| PropertyColumn { column: p.column, property: p.property, r#type: of_type(p.r#type) })
             .collect(),
         dimensions: read.dimensions.into_iter().map(|d| DimensionColumn { column: d.column, dimension: d.dimension }).collect(),
-        traits: (read.traits.into_iter()).map(|t| TraitColumn { column: t.column, r#trait: t.r#trait, r#type: of_type(t.r#type) }).collect(),
+        traits: (read.traits.into_iter())
+            .map(|t| TraitColumn { column: t.column, r#trait: t.r#trait, r#type: of_type(t.r#type) })
+            .collect(),
     })
 }
 

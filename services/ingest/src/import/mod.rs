@@ -1,7 +1,7 @@
 //! Files of events as long-running operations.
 //!
 //! A file is taken in whole ([`spool`]), held against its mapping ([`mapping`], [`read`]), and imported in the background
-//! ([`run`]), row by row in the file's order, through the same door as every other event. This file is the service.
+//! (`run`), row by row in the file's order, through the same door as every other event. This file is the service.
 
 pub mod config;
 pub mod mapping;
@@ -21,8 +21,8 @@ use segue_model::{Clock, TenantId};
 use segue_proto::ingest::v1::create_import_request::Part;
 use segue_proto::ingest::v1::import_service_server::ImportService;
 use segue_proto::ingest::v1::{
-    CancelImportRequest, CreateImportRequest, GetImportRequest, Import, ImportFormat, ImportStart, ListImportsRequest,
-    ListImportsResponse, Mapping, WaitImportRequest,
+    CancelImportRequest, CreateImportRequest, GetImportRequest, Import, ImportFormat, ImportStart, ListImportsRequest, ListImportsResponse,
+    Mapping, WaitImportRequest,
 };
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::reply;

@@ -46,8 +46,11 @@ impl TimeFormat {
                 Notation::Pattern(pattern.to_owned())
             }
         };
-        let zone = if zone.is_empty() { Tz::UTC } else {
-            zone.parse().map_err(|_| FieldViolation::new("mapping.time_zone", format!("there is no zone `{zone}`; write it like Asia/Seoul")))?
+        let zone = if zone.is_empty() {
+            Tz::UTC
+        } else {
+            zone.parse()
+                .map_err(|_| FieldViolation::new("mapping.time_zone", format!("there is no zone `{zone}`; write it like Asia/Seoul")))?
         };
         Ok(Self { notation, zone })
     }
@@ -84,8 +87,9 @@ impl TimeFormat {
     fn read_text(&self, text: &str, notation: &Notation) -> Result<i64, String> {
         let shown: String = text.chars().take(40).collect();
         match notation {
-            Notation::Rfc3339 => rfc3339_us(text)
-                .ok_or_else(|| format!("`{shown}` is not a time like 2026-11-22T16:45:10Z; see time_format")),
+            Notation::Rfc3339 => {
+                rfc3339_us(text).ok_or_else(|| format!("`{shown}` is not a time like 2026-11-22T16:45:10Z; see time_format"))
+            }
             Notation::Unix(unit) => unix(text, *unit).ok_or_else(|| format!("`{shown}` is not a number of {}", self.name())),
             Notation::Pattern(pattern) => self.read_pattern(text, pattern).ok_or_else(|| format!("`{shown}` is not a time like {pattern}")),
         }
@@ -165,7 +169,9 @@ mod tests {
 
     #[test]
     fn a_format_or_zone_that_is_none_is_refused() {
-        for (format, zone, field) in [("iso", "", "mapping.time_format"), ("%Q%", "", "mapping.time_format"), ("", "Seoul", "mapping.time_zone")] {
+        for (format, zone, field) in
+            [("iso", "", "mapping.time_format"), ("%Q%", "", "mapping.time_format"), ("", "Seoul", "mapping.time_zone")]
+        {
             assert_eq!(TimeFormat::of(format, zone).expect_err("refused").field, field);
         }
     }

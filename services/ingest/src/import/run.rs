@@ -58,7 +58,11 @@ pub(super) async fn run(shared: Arc<Shared>, row: ImportRow) {
         let mut pause = Duration::from_millis(50);
         let bytes_read = bytes.load(Ordering::Relaxed) as i64;
         while let Err(failed) = sql::finish(&shared.db, &id, state, &error, shared.clock.now_us(), bytes_read).await {
-            tracing::warn!(import = id, error = segue_runtime::status::chain(&failed), "the end of an import cannot be written; trying again");
+            tracing::warn!(
+                import = id,
+                error = segue_runtime::status::chain(&failed),
+                "the end of an import cannot be written; trying again"
+            );
             if rest(&mut pause, &stop).await {
                 return;
             }
@@ -72,12 +76,14 @@ pub(super) async fn run(shared: Arc<Shared>, row: ImportRow) {
 
 async fn work(shared: &Arc<Shared>, mut row: ImportRow, bytes: Arc<AtomicU64>, stop: &CancellationToken) -> Result<Ended, IngestError> {
     let unreadable = |what: String| IngestError::Unreadable { what };
-    let mapping = Mapping::decode(row.mapping.as_slice()).map_err(|error| unreadable(format!("the mapping of import {}: {error}", row.id)))?;
+    let mapping =
+        Mapping::decode(row.mapping.as_slice()).map_err(|error| unreadable(format!("the mapping of import {}: {error}", row.id)))?;
     let plan = Plan::of(&mapping).map_err(IngestError::Invalid)?;
     let tenant: TenantId = row.tenant.parse().map_err(|_| unreadable(format!("the tenant of import {}", row.id)))?;
     let path = shared.spool.path(&row.id);
     let (hand_over, mut read) = mpsc::channel(READ_AHEAD);
-    let (reader_plan, batch_rows, done, compressed) = (plan.clone(), shared.config.batch_rows as usize, row.rows_read as u64, row.compressed);
+    let (reader_plan, batch_rows, done, compressed) =
+        (plan.clone(), shared.config.batch_rows as usize, row.rows_read as u64, row.compressed);
     let reader_bytes = bytes.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let end = match FileReader::open(&path, &mapping, &reader_plan, compressed, reader_bytes) {
@@ -180,7 +186,7 @@ async fn import_rows(
         match sql::advance(&shared.db, before, row).await {
             Ok(true) => return Ok(true),
             // A write whose answer was lost looks like somebody else's: ask.
-            Ok(false) => return Ok(is_at(shared, row).await?),
+            Ok(false) => return is_at(shared, row).await,
             Err(error) if error.is_retryable() => {
                 if rest(&mut pause, stop).await {
                     return Ok(false);
@@ -213,12 +219,8 @@ async fn accept(
                 () = stop.cancelled() => return Ok(None),
             }
         }
-        let origin = Origin {
-            source: plan.source().to_owned(),
-            received_at_us: shared.clock.now_us(),
-            trusted_time: true,
-            ..Origin::default()
-        };
+        let origin =
+            Origin { source: plan.source().to_owned(), received_at_us: shared.clock.now_us(), trusted_time: true, ..Origin::default() };
         let copies = candidates.iter().map(|(_, candidate)| copy(candidate)).collect();
         match shared.accept.accept_candidates(tenant, origin, copies).await {
             Ok(outcomes) => return Ok(Some(outcomes)),

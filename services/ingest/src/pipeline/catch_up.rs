@@ -13,7 +13,8 @@ use super::marks::day_of;
 use super::prepare::decode;
 use super::resolve::NoAnswer;
 use super::retry::Backoff;
-use super::worker::{Done, Worker};
+use super::steps::Done;
+use super::worker::Worker;
 use crate::ACCEPTED;
 use crate::store::pipeline::{self as sql, Counts, PartitionRow, SkipRow};
 
@@ -158,12 +159,7 @@ impl Worker {
     }
 
     async fn commit_skipped(&mut self, skip: SkipRow, sequence: u64, done: Done) -> Result<(), PipelineError> {
-        let to = PartitionRow {
-            catchup_sequence: sequence as i64,
-            catchup_tenant: String::new(),
-            catchup_until: 0,
-            ..self.row.clone()
-        };
+        let to = PartitionRow { catchup_sequence: sequence as i64, catchup_tenant: String::new(), catchup_until: 0, ..self.row.clone() };
         let level = skip.reached >= self.row.position;
         let mut tx = self.shared.db.begin().await?;
         sql::fence(&mut tx, self.owner).await?;

@@ -2,7 +2,7 @@
 //!
 //! For each dimension the first of these that says something wins: the event's own context field, its context's
 //! `dimensions`, a standard property, what can be read from user agent, page address, referrer and IP, the person's profile. To
-//! fill another dimension: one line in [`Enricher::from_event`] or [`from_profile`].
+//! fill another dimension: one line in [`Enricher::dimensions_of`] or [`from_profile`].
 
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl Enricher {
     }
 
     /// The dimensions of an event, as far as the event itself knows. Takes texts out of the event's context.
-    pub fn from_event(&self, event: &mut Event) -> Dimensions {
+    pub fn dimensions_of(&self, event: &mut Event) -> Dimensions {
         let mut dimensions = Dimensions(Vec::with_capacity(16));
         let mut context = event.context.take().unwrap_or_default();
         take_fields(&mut dimensions, &mut context);
@@ -128,7 +128,7 @@ impl Enricher {
             dimensions.set(code::REFERRER_DOMAIN, host);
         }
         if !context.user_agent.is_empty() {
-            self.from_agent(&mut dimensions, &context.user_agent);
+            self.add_agent(&mut dimensions, &context.user_agent);
         }
         if let (Some(places), Ok(address)) = (&self.places, context.ip.parse()) {
             let place = places.find(address);
@@ -140,7 +140,7 @@ impl Enricher {
         dimensions
     }
 
-    fn from_agent(&self, dimensions: &mut Dimensions, text: &str) {
+    fn add_agent(&self, dimensions: &mut Dimensions, text: &str) {
         if text.len() > AGENT_BYTES_MAX {
             return;
         }
@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn of(context: Context) -> Dimensions {
-        Enricher::new(None).from_event(&mut event(context))
+        Enricher::new(None).dimensions_of(&mut event(context))
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
             properties: [("df_order_id".to_owned(), Value { kind: Some(Kind::StringValue("o1".into())) })].into(),
             ..Event::default()
         };
-        let dimensions = Enricher::new(None).from_event(&mut event);
+        let dimensions = Enricher::new(None).dimensions_of(&mut event);
         assert_eq!(dimensions.get(dimension::by_name("order_id").expect("a dimension").code), Some("o1"));
         assert!(event.properties.contains_key("df_order_id"));
     }

@@ -19,7 +19,9 @@ pub enum PipelineError {
         partition: i64,
     },
     /// A batch of the `accepted` topic is not one.
-    #[error("batch {position} of partition {partition} of the topic `accepted` cannot be read by this version: run the version that wrote it, or a newer one")]
+    #[error(
+        "batch {position} of partition {partition} of the topic `accepted` cannot be read by this version: run the version that wrote it, or a newer one"
+    )]
     Undecodable {
         /// The partition.
         partition: u16,
@@ -45,7 +47,9 @@ pub enum PipelineError {
         message: String,
     },
     /// Identity answered with another number of resolutions than was asked for.
-    #[error("identity answered {got} resolutions for {asked} subjects of tenant {tenant}: check that identity and ingest run compatible versions")]
+    #[error(
+        "identity answered {got} resolutions for {asked} subjects of tenant {tenant}: check that identity and ingest run compatible versions"
+    )]
     WrongAnswer {
         /// The tenant.
         tenant: String,

@@ -172,7 +172,13 @@ impl Leases {
             let Ok(bounds) = self.shared.log.bounds(ACCEPTED, *partition).await else { continue };
             let behind = bounds.behind(row.position as u64);
             if behind > 0 {
-                tracing::info!(partition, resolved_position = row.position, accepted_position = bounds.last, behind, "batches wait to be resolved");
+                tracing::info!(
+                    partition,
+                    resolved_position = row.position,
+                    accepted_position = bounds.last,
+                    behind,
+                    "batches wait to be resolved"
+                );
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`worker`] | the life of a group of batches, and why its effect is exactly once |
-//! | [`catch_up`] | tenants whose module was off |
+//! | [`worker`], `steps` | the life of a group of batches, and why its effect is exactly once |
+//! | `catch_up` | tenants whose module was off |
 //! | [`prepare`] | decoding, duplicates, times, names |
 //! | [`marks`] | which message ids were seen |
 //! | [`enrich`], [`place`] | dimensions |
@@ -23,6 +23,7 @@ pub mod place;
 pub mod prepare;
 pub mod resolve;
 pub mod retry;
+mod steps;
 pub mod worker;
 
 use std::sync::Arc;
@@ -119,11 +120,6 @@ impl Pipeline {
                 resolved_topic_position: self.log.bounds(RESOLVED, partition).await?.last,
             });
         }
-        Ok(GetPipelineStatusResponse {
-            partitions,
-            resolved: counts.resolved as u64,
-            duplicates: counts.duplicates as u64,
-            quarantined: 0,
-        })
+        Ok(GetPipelineStatusResponse { partitions, resolved: counts.resolved as u64, duplicates: counts.duplicates as u64, quarantined: 0 })
     }
 }

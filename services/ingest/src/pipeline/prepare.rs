@@ -68,8 +68,11 @@ pub type Decoded = Vec<(String, Vec<AcceptedEvent>)>;
 pub fn decode(partition: u16, batches: &[StoredBatch], mut wanted: impl FnMut(&str) -> bool) -> Result<Decoded, PipelineError> {
     let mut decoded = Vec::new();
     for batch in batches {
-        let accepted = AcceptedBatch::decode(batch.payload.clone())
-            .map_err(|source| PipelineError::Undecodable { partition, position: batch.position, source })?;
+        let accepted = AcceptedBatch::decode(batch.payload.clone()).map_err(|source| PipelineError::Undecodable {
+            partition,
+            position: batch.position,
+            source,
+        })?;
         for group in accepted.groups {
             if wanted(&group.tenant) {
                 decoded.push((group.tenant, group.events));
@@ -146,7 +149,7 @@ impl Preparer<'_> {
             Some(snapshot) => snapshot.canonical_event(&event.name).to_owned(),
             None => event.name.clone(),
         };
-        let dimensions = self.enricher.from_event(&mut event);
+        let dimensions = self.enricher.dimensions_of(&mut event);
         let subject = Subject {
             identifiers: std::mem::take(&mut event.identifiers),
             time_us,

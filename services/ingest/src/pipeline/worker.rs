@@ -11,15 +11,14 @@
 //! # Tenants without identity
 //!
 //! Events of a tenant whose module is off stay on the log; a row says from where. Switched on, the tenant is caught up from
-//! there in groups of its own ([`super::catch_up`]), in between the others, and skipped until it is level.
+//! there in groups of its own (`catch_up.rs`), in between the others, and skipped until it is level.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use segue_log::{Log, LogError, NewBatch, ReadLimits, StoredBatch, Topic};
+use segue_log::{Log, LogError, ReadLimits, StoredBatch};
 use segue_model::{Clock, Module, TenantId};
-use segue_proto::ingest::v1::ReasonCode;
 use segue_runtime::tasks::Tasks;
 use segue_runtime::tenants::TenantDirectory;
 use segue_runtime::trace;
@@ -28,17 +27,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::config::PipelineConfig;
-use super::emit::{Output, PARTS_MAX, emit};
+use super::emit::PARTS_MAX;
 use super::enrich::Enricher;
 use super::error::PipelineError;
 use super::fault::{Faults, Point};
-use super::marks::{Fingerprint, MarkIndex, Owner, day_of};
-use super::prepare::{Group, Preparer, decode, mark_of};
+use super::marks::{MarkIndex, Owner, day_of};
+use super::prepare::{Preparer, decode};
 use super::resolve::{NoAnswer, Resolver};
 use super::retry::Backoff;
-use crate::accept::reason;
+use super::steps::Done;
 use crate::store::pipeline::{self as sql, Counts, PartitionRow, SkipRow};
-use crate::store::quarantine::{self, NewEntry};
 use crate::taxonomy::Taxonomies;
 use crate::{ACCEPTED, RESOLVED};
 
@@ -92,14 +90,6 @@ pub struct Worker {
     pub(super) has_planned_catch_up: bool,
 }
 
-/// What a group writes when it is done.
-pub(super) struct Done {
-    pub(super) day: i64,
-    pub(super) marks: Vec<Fingerprint>,
-    pub(super) counts: Vec<(String, Counts)>,
-    pub(super) output: Output,
-}
-
 impl Worker {
     /// Loads the state of a partition that this process has just acquired.
     pub async fn load(shared: Arc<Shared>, row: PartitionRow, stop: CancellationToken) -> Result<Self, PipelineError> {
@@ -109,7 +99,18 @@ impl Worker {
         let marks = MarkIndex::load(shared.db.clone(), owner, shared.config.marks.clone(), memory as usize, row.high_water_us).await?;
         let skips = sql::list_skips(&shared.db, row.partition).await?.into_iter().map(|skip| (skip.tenant.clone(), skip)).collect();
         shared.log.hold(ACCEPTED, partition, CONSUMER, row.position as u64).await?;
-        Ok(Self { shared, partition, owner, row, marks, skips, ahead: VecDeque::new(), stop, has_committed: false, has_planned_catch_up: false })
+        Ok(Self {
+            shared,
+            partition,
+            owner,
+            row,
+            marks,
+            skips,
+            ahead: VecDeque::new(),
+            stop,
+            has_committed: false,
+            has_planned_catch_up: false,
+        })
     }
 
     /// Works until told to stop or fenced off.
@@ -126,7 +127,11 @@ impl Worker {
                 Ok(()) => backoff = Backoff::new(self.pause_max()),
                 Err(PipelineError::Stopping) => return Ok(()),
                 Err(error) if error.is_retryable() => {
-                    tracing::warn!(partition = self.partition, error = segue_runtime::status::chain(&error), "a group could not be worked; trying again");
+                    tracing::warn!(
+                        partition = self.partition,
+                        error = segue_runtime::status::chain(&error),
+                        "a group could not be worked; trying again"
+                    );
                     if backoff.pause(&self.stop).await.is_err() {
                         return Ok(());
                     }
@@ -228,11 +233,8 @@ impl Worker {
         let (start, end) = (first.position, last.position);
         let mut decoded = decode(self.partition, &batches, |_| true)?;
         let tenants: BTreeSet<&str> = decoded.iter().map(|(tenant, _)| tenant.as_str()).collect();
-        let off: Vec<String> = tenants
-            .into_iter()
-            .filter(|tenant| !self.skips.contains_key(*tenant) && !self.is_on(tenant))
-            .map(str::to_owned)
-            .collect();
+        let off: Vec<String> =
+            tenants.into_iter().filter(|tenant| !self.skips.contains_key(*tenant) && !self.is_on(tenant)).map(str::to_owned).collect();
         if !off.is_empty() && self.may_decide(self.has_committed, &self.producer(), end).await? {
             self.skip_from(start, off).await?;
         }
@@ -252,7 +254,11 @@ impl Worker {
                     self.skip_from(start, vec![tenant]).await?;
                 } else {
                     // A part of the group is written with this tenant in it: it can only be finished with it.
-                    tracing::warn!(partition = self.partition, tenant, "identity was switched off in the middle of a group; the partition waits until it is on");
+                    tracing::warn!(
+                        partition = self.partition,
+                        tenant,
+                        "identity was switched off in the middle of a group; the partition waits until it is on"
+                    );
                     Backoff::new(self.pause_max()).pause(&self.stop).await?;
                 }
                 self.ahead = batches.into_iter().chain(std::mem::take(&mut self.ahead)).collect();
@@ -264,86 +270,6 @@ impl Worker {
         self.fault(Point::Appended, false)?;
         self.set_aside(&batches, &done.output).await?;
         self.commit(end, high_water_us, done).await
-    }
-
-    /// Resolves a prepared group and puts its output together.
-    pub(super) async fn resolve(
-        &self,
-        mut group: Group,
-        day: i64,
-        until: u64,
-        producer: &str,
-        sequence: u64,
-        traceparent: Option<&str>,
-    ) -> Result<Done, NoAnswer> {
-        let subjects: Vec<_> = group
-            .tenants
-            .iter_mut()
-            .filter(|(_, events)| !events.subjects.is_empty())
-            .map(|(tenant, events)| (tenant.clone(), std::mem::take(&mut events.subjects)))
-            .collect();
-        let source = format!("ingest.accepted.{}", self.partition);
-        let answers = self.shared.resolver.resolve(&source, until, subjects, &self.stop).await?;
-        let mut marks = std::mem::take(&mut group.marks);
-        let duplicates: Vec<(String, u64)> = group.tenants.iter().map(|(tenant, events)| (tenant.clone(), events.duplicates)).collect();
-        let output = emit(group, answers, self.shared.log.partitions(), producer, sequence, traceparent);
-        let counts = duplicates
-            .into_iter()
-            .map(|(tenant, duplicates)| {
-                let resolved = output.resolved.get(&tenant).copied().unwrap_or(0) as i64;
-                (tenant, Counts { resolved, duplicates: duplicates as i64 })
-            })
-            .collect();
-        if !output.nobody.is_empty() {
-            // Corrected and replayed, they come again under the same ids.
-            let nobody: HashSet<Fingerprint> = output.nobody.iter().map(|(tenant, prepared)| mark_of(tenant, &prepared.event)).collect();
-            marks.retain(|mark| !nobody.contains(mark));
-        }
-        Ok(Done { day, marks, counts, output })
-    }
-
-    /// Puts events that identity found nobody for into quarantine, as they came. (Accepting asks for an identifier that names
-    /// somebody, so this is for rules that differ between the two.)
-    pub(super) async fn set_aside(&self, batches: &[StoredBatch], output: &Output) -> Result<(), PipelineError> {
-        let nobody: HashSet<Fingerprint> = output.nobody.iter().map(|(tenant, prepared)| mark_of(tenant, &prepared.event)).collect();
-        if nobody.is_empty() {
-            return Ok(());
-        }
-        for (tenant, events) in decode(self.partition, batches, |_| true)? {
-            let Ok(id) = tenant.parse::<TenantId>() else { continue };
-            let faulty = events.into_iter().filter(|accepted| accepted.event.as_ref().is_some_and(|event| nobody.contains(&mark_of(&tenant, event))));
-            let entries = faulty.map(|accepted| {
-                let reasons = vec![reason(ReasonCode::MissingIdentifier, "identifiers", "no identifier names anybody")];
-                (0, NewEntry::new(accepted.event.unwrap_or_default(), reasons, accepted.received_at_us, accepted.time_is_final))
-            });
-            // Without a limit: there is nobody left who could be told that it is full.
-            quarantine::insert(&self.shared.db, &id, entries.collect(), i64::MAX)
-                .await
-                .map_err(|source| PipelineError::Part { what: "the quarantine", tenant: tenant.clone(), source: Box::new(source) })?;
-        }
-        Ok(())
-    }
-
-    /// Appends, waiting while the log is full or away.
-    pub(super) async fn append(&self, batches: &[(Topic, u16, NewBatch)], catch_up: bool) -> Result<(), PipelineError> {
-        if self.shared.faults.is_hit(self.partition, Point::PartlyAppended, catch_up) {
-            self.shared.log.append_all(batches.iter().take(1).cloned().collect()).await?;
-            return Err(PipelineError::Injected(Point::PartlyAppended));
-        }
-        if batches.is_empty() {
-            return Ok(());
-        }
-        let mut backoff = Backoff::new(self.pause_max());
-        loop {
-            match self.shared.log.append_all(batches.to_vec()).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(partition = self.partition, error = &error as &dyn std::error::Error, "resolved events cannot be appended; trying again");
-                    backoff.pause(&self.stop).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     async fn commit(&mut self, end: u64, high_water_us: i64, done: Done) -> Result<(), PipelineError> {

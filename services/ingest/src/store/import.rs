@@ -54,7 +54,8 @@ pub struct ImportRow {
     pub error: String,
 }
 
-const INSERT: &str = "INSERT INTO import (id, tenant, node, created_at_us, finished_at_us, state, file_name, content_digest, mapping_digest,
+const INSERT: &str =
+    "INSERT INTO import (id, tenant, node, created_at_us, finished_at_us, state, file_name, content_digest, mapping_digest,
         mapping, compressed, rows_read, accepted, quarantined, rejected, bytes_read, bytes_total, faults, error)
     VALUES ($1, $2, $3, $4, 0, 1, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, $10, $11, '') ON CONFLICT DO NOTHING";
 const FIND_SAME: &str = "SELECT * FROM import WHERE tenant = $1 AND content_digest = $2 AND mapping_digest = $3 AND state IN (1, 2)";

@@ -58,9 +58,11 @@ const TAKE_OVER: &str = "UPDATE pipeline_partition SET owner = $2, epoch = epoch
     RETURNING partition, position, planned_until, high_water_us, catchup_sequence, catchup_tenant, catchup_until, epoch";
 const RENEW: &str = "UPDATE pipeline_partition SET until_us = $3 WHERE partition = $1 AND epoch = $2";
 const RELEASE: &str = "UPDATE pipeline_partition SET until_us = 0 WHERE partition = $1 AND epoch = $2";
-const GET_PARTITION: &str = "SELECT partition, position, planned_until, high_water_us, catchup_sequence, catchup_tenant, catchup_until, epoch
+const GET_PARTITION: &str =
+    "SELECT partition, position, planned_until, high_water_us, catchup_sequence, catchup_tenant, catchup_until, epoch
     FROM pipeline_partition WHERE partition = $1";
-const LIST_PARTITIONS: &str = "SELECT partition, position, planned_until, high_water_us, catchup_sequence, catchup_tenant, catchup_until, epoch
+const LIST_PARTITIONS: &str =
+    "SELECT partition, position, planned_until, high_water_us, catchup_sequence, catchup_tenant, catchup_until, epoch
     FROM pipeline_partition ORDER BY partition";
 const FENCE: &str = "UPDATE pipeline_partition SET epoch = epoch WHERE partition = $1 AND epoch = $2";
 const ADVANCE: &str = "UPDATE pipeline_partition SET position = $3, planned_until = $4, high_water_us = $5

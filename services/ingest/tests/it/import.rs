@@ -78,7 +78,8 @@ impl World {
             let limits = segue_log::ReadLimits { wait: Duration::ZERO, batches_max: 10_000, bytes_max: 256 << 20 };
             for batch in self.log.read(segue_ingest::ACCEPTED, partition, 0, limits).await.expect("read") {
                 let batch: segue_proto::events::v1::AcceptedBatch = prost::Message::decode(batch.payload).expect("a batch");
-                for accepted in batch.groups.into_iter().filter(|group| group.tenant == self.tenant.as_str()).flat_map(|group| group.events) {
+                for accepted in batch.groups.into_iter().filter(|group| group.tenant == self.tenant.as_str()).flat_map(|group| group.events)
+                {
                     events.insert(accepted.event.as_ref().expect("an event").message_id.clone(), accepted);
                 }
             }
@@ -91,7 +92,7 @@ impl Process {
     async fn create(&mut self, mapping: Mapping, name: &str, content: &[u8]) -> Result<Import, Status> {
         let start = ImportStart { mapping: Some(mapping), file_name: name.to_owned(), size_bytes: content.len() as u64 };
         let mut parts = vec![CreateImportRequest { part: Some(Part::Start(start)) }];
-        parts.extend(content.chunks(100_000).map(|chunk| CreateImportRequest { part: Some(Part::Chunk(chunk.to_vec().into())) }));
+        parts.extend(content.chunks(100_000).map(|chunk| CreateImportRequest { part: Some(Part::Chunk(chunk.to_vec())) }));
         let request = request_as(Role::Editor, &self.tenant, futures::stream::iter(parts));
         Ok(self.imports.create_import(request).await?.into_inner())
     }
@@ -153,7 +154,12 @@ async fn every_format_plain_and_compressed_leads_to_the_same_events() {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("who", Arc::new(StringArray::from(vec!["u1", "u2"]))),
         ("event", Arc::new(StringArray::from(vec!["Looked", "Order Completed"]))),
-        ("at", Arc::new(TimestampMillisecondArray::from(vec![micros("2026-11-01T10:00:00Z"), micros("2026-11-02T10:00:00Z")]).with_timezone("UTC"))),
+        (
+            "at",
+            Arc::new(
+                TimestampMillisecondArray::from(vec![micros("2026-11-01T10:00:00Z"), micros("2026-11-02T10:00:00Z")]).with_timezone("UTC"),
+            ),
+        ),
         ("n", Arc::new(Int64Array::from(vec![Some(1), None]))),
         ("platform", Arc::new(StringArray::from(vec!["web", "ios"]))),
         ("tier", Arc::new(StringArray::from(vec![None, Some("gold")]))),
@@ -169,7 +175,9 @@ async fn every_format_plain_and_compressed_leads_to_the_same_events() {
     let ndjson = "{\"event\":\"Looked\",\"who\":\"u1\",\"n\":1,\"at\":\"2026-11-01T10:00:00Z\",\"platform\":\"web\",\"tier\":null}\n\n\
         {\"event\":\"Order Completed\",\"who\":\"u2\",\"at\":\"2026-11-02T10:00:00Z\",\"platform\":\"ios\",\"tier\":\"gold\"}";
     let plain: [(&str, Vec<u8>); 3] = [("a.csv", csv.into()), ("a.ndjson", ndjson.into()), ("a.parquet", parquet)];
-    for (name, content) in plain.iter().flat_map(|(name, content)| [(name.to_string(), content.clone()), (format!("{name}.gz"), gzip(content))]) {
+    for (name, content) in
+        plain.iter().flat_map(|(name, content)| [(name.to_string(), content.clone()), (format!("{name}.gz"), gzip(content))])
+    {
         let world = World::new(backends().remove(0)).await;
         let mut process = world.start().await;
         let import = process.import(mapping(), &name, &content).await;
@@ -253,7 +261,9 @@ async fn a_mapping_that_does_not_fit_names_the_column_and_those_that_exist() {
     let mut process = world.start().await;
     let mut wrong = mapping();
     wrong.time_column = "when".into();
-    for (name, content) in [("a.csv", csv(3)), ("a.ndjson", "{\"who\":1,\"event\":2,\"at\":3,\"n\":4,\"platform\":5,\"tier\":6}".to_owned())] {
+    for (name, content) in
+        [("a.csv", csv(3)), ("a.ndjson", "{\"who\":1,\"event\":2,\"at\":3,\"n\":4,\"platform\":5,\"tier\":6}".to_owned())]
+    {
         let status = process.create(wrong.clone(), name, content.as_bytes()).await.expect_err("refused");
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = tonic_types::StatusExt::get_details_bad_request(&status).expect("violations");

@@ -144,14 +144,23 @@ impl World {
         let tenants = TenantDirectory::fixed(Vec::new());
         let identity = Identity { registry: Arc::default(), is_down: Arc::default(), forgets: Arc::default(), tenants: tenants.clone() };
         let marks = MarksConfig { recent_max: 16, merge_fan_in: 2, ..MarksConfig::default() };
-        let config = PipelineConfig { node: "one".into(), lease_ms: 500, retry_ms_max: 50, group_events_max: 20, marks, ..PipelineConfig::default() };
+        let config = PipelineConfig {
+            node: "one".into(),
+            lease_ms: 500,
+            retry_ms_max: 50,
+            group_events_max: 20,
+            marks,
+            ..PipelineConfig::default()
+        };
         World { backends, db, log, tenants, identity, config }
     }
 
     /// A tenant with or without identity; the others stay.
     fn switch(&self, tenant: &TenantId, on: bool) {
-        let modules: ModuleSet = if on { [Module::Ingest, Module::Identity].into_iter().collect() } else { [Module::Ingest].into_iter().collect() };
-        let mut tenants: Vec<Tenant> = self.tenants.all().iter().map(|tenant| (**tenant).clone()).filter(|other| other.id != *tenant).collect();
+        let modules: ModuleSet =
+            if on { [Module::Ingest, Module::Identity].into_iter().collect() } else { [Module::Ingest].into_iter().collect() };
+        let mut tenants: Vec<Tenant> =
+            self.tenants.all().iter().map(|tenant| (**tenant).clone()).filter(|other| other.id != *tenant).collect();
         tenants.push(Tenant::new(tenant.clone(), modules));
         self.tenants.replace(tenants);
     }
@@ -390,10 +399,8 @@ async fn a_tenant_without_identity_is_caught_up_in_order_when_it_is_switched_on(
         for round in rounds {
             world.append(round).await;
         }
-        wait("the tenant is level", async || {
-            process.pipeline.status(&off).await.expect("a status").resolved == their_ids.len() as u64
-        })
-        .await;
+        wait("the tenant is level", async || process.pipeline.status(&off).await.expect("a status").resolved == their_ids.len() as u64)
+            .await;
         world.settle(&process).await;
         world.assert_resolved(&on, &our_ids).await;
         world.assert_resolved(&off, &their_ids).await;
@@ -546,9 +553,10 @@ async fn an_event_of_nobody_is_set_aside_and_can_come_again() {
         world.append(vec![(tenant.clone(), accepted("1", "nobody")), (tenant.clone(), accepted("2", "u"))]).await;
         world.settle(&process).await;
         world.assert_resolved(&tenant, &["2".to_owned()]).await;
-        let ids: Vec<String> = segue_store::on_db!(world.db, pool => sqlx::query_scalar("SELECT message_id FROM quarantine WHERE tenant = $1")
+        let ids: Vec<String> =
+            segue_store::on_db!(world.db, pool => sqlx::query_scalar("SELECT message_id FROM quarantine WHERE tenant = $1")
             .bind(tenant.as_str()).fetch_all(pool).await)
-        .expect("listed");
+            .expect("listed");
         assert_eq!(ids, ["1"]);
         world.append(vec![(tenant.clone(), accepted("1", "somebody"))]).await;
         world.settle(&process).await;

@@ -41,7 +41,7 @@ pub enum ReadError {
 /// A file that is being read.
 pub enum FileReader {
     /// Comma-separated values.
-    Csv(csv::CsvReader<Source>),
+    Csv(Box<csv::CsvReader<Source>>),
     /// A JSON object per line.
     Ndjson(ndjson::NdjsonReader<Source>),
     /// Parquet.
@@ -81,7 +81,7 @@ impl FileReader {
         if format == ImportFormat::Ndjson {
             return Ok(FileReader::Ndjson(ndjson::NdjsonReader::open(source, plan)?));
         }
-        Ok(FileReader::Csv(csv::CsvReader::open(source, delimiter_of(mapping), plan)?))
+        Ok(FileReader::Csv(Box::new(csv::CsvReader::open(source, delimiter_of(mapping), plan)?)))
     }
 
     /// The next rows, at most `rows_max`; none at the end. Rows that were read before a fault are returned before it.

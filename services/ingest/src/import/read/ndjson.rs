@@ -88,9 +88,9 @@ impl<R: BufRead> NdjsonReader<R> {
                 Line::Text => {
                     let line = self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line);
                     let read = serde_json::from_slice::<Map<String, Value>>(line);
-                    return Ok(Some(read.map_err(|error| {
-                        reason(ReasonCode::Unreadable, "", format!("the line is not a JSON object: {error}"))
-                    })));
+                    return Ok(Some(
+                        read.map_err(|error| reason(ReasonCode::Unreadable, "", format!("the line is not a JSON object: {error}"))),
+                    ));
                 }
             }
         }
@@ -103,7 +103,13 @@ impl<R: BufRead> NdjsonReader<R> {
         loop {
             let input = self.input.fill_buf().map_err(content_error)?;
             if input.is_empty() {
-                return Ok(if too_large { Line::TooLarge } else if any { Line::Text } else { Line::End });
+                return Ok(if too_large {
+                    Line::TooLarge
+                } else if any {
+                    Line::Text
+                } else {
+                    Line::End
+                });
             }
             any = true;
             let (part, ends) = match input.iter().position(|byte| *byte == b'\n') {

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{DateTime, TimeZone};
 use chrono_tz::Tz;
@@ -58,8 +56,9 @@ impl ParquetReader {
     /// Reads the footer.
     pub(super) fn open(file: File, plan: &Plan, read: Arc<AtomicU64>) -> Result<Self, ReadError> {
         let bytes = file.metadata()?.len();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(|error| ReadError::Mismatch(vec![FieldViolation::new("mapping.format", format!("the file is not readable Parquet: {error}"))]))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
+            ReadError::Mismatch(vec![FieldViolation::new("mapping.format", format!("the file is not readable Parquet: {error}"))])
+        })?;
         let present: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         let faults = plan.check_columns(&present);
         if !faults.is_empty() {
@@ -117,9 +116,13 @@ impl Column {
                 return Column::of(&cast(array, values)?);
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Column::Text(to(&DataType::LargeUtf8)?),
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
-                Column::Int(to(&DataType::Int64)?)
-            }
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32 => Column::Int(to(&DataType::Int64)?),
             DataType::UInt64 => Column::UInt(array.clone()),
             DataType::Float16 | DataType::Float32 | DataType::Float64 => Column::Double(to(&DataType::Float64)?),
             DataType::Boolean => Column::Bool(array.clone()),
@@ -199,4 +202,3 @@ fn decimal(unscaled: i128, scale: i8) -> Result<Kind, String> {
     let exact = exact.and_then(|exact| i64::try_from(exact).ok());
     exact.map(Kind::DecimalE4Value).ok_or_else(|| format!("holds {unscaled} × 10^-{scale}, which four decimal places do not hold exactly"))
 }
-

@@ -4,8 +4,9 @@ use segue_runtime::tasks::Tasks;
 use segue_store::Db;
 use tokio::sync::oneshot;
 
+use super::chunk::{chunk_bits_for, chunk_of, cut, decode};
 use super::filter::{self, Filter};
-use super::{Fingerprint, Owner, chunk_bits_for, cut, decode};
+use super::{Fingerprint, Owner};
 use crate::pipeline::error::PipelineError;
 use crate::store::{marks as sql, pipeline as positions};
 
@@ -111,7 +112,7 @@ async fn read_slice(db: &Db, inputs: &[sql::SegmentRow], slice: u64, slice_bits:
             None => (slice >> (slice_bits - bits), (slice >> (slice_bits - bits)) + 1),
         };
         for chunk in sql::read_chunks(db, input.id, first as i64, end as i64).await? {
-            marks.extend(decode(&chunk.fingerprints).filter(|mark| super::chunk_of(*mark, slice_bits) == slice));
+            marks.extend(decode(&chunk.fingerprints).filter(|mark| chunk_of(*mark, slice_bits) == slice));
         }
     }
     marks.sort_unstable();

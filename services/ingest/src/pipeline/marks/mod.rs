@@ -16,6 +16,7 @@
 //! marks of one day, and a group sees the days from `day of the group − days kept` on. When segments are merged or
 //! removed makes no difference to any answer.
 
+mod chunk;
 mod filter;
 mod merge;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use segue_store::{Db, StoreError, Tx};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
+use self::chunk::{chunk_bits_for, chunk_of, contains, cut, decode, encode};
 use self::filter::Filter;
 use self::merge::{Merged, Plan};
 use super::config::MarksConfig;
@@ -38,8 +40,6 @@ use segue_runtime::tasks::Tasks;
 pub type Fingerprint = u128;
 
 const DAY_US: i64 = 86_400_000_000;
-/// Marks aimed at per chunk: at most so many, at least half.
-const CHUNK_MARKS: u64 = 96;
 /// Larger segments are not merged further.
 const SEGMENT_MARKS_MAX: i64 = 32 << 20;
 /// Chunks that one statement removes.
@@ -188,10 +188,8 @@ impl MarkIndex {
     /// Which of `asked` were seen, as of a group of day `day`.
     pub async fn seen(&self, asked: &[Fingerprint], day: i64) -> Result<Vec<bool>, PipelineError> {
         let first_day = self.first_day(day);
-        let mut seen: Vec<bool> = asked
-            .iter()
-            .map(|mark| self.recent.iter().any(|recent| recent.day >= first_day && recent.marks.contains(mark)))
-            .collect();
+        let mut seen: Vec<bool> =
+            asked.iter().map(|mark| self.recent.iter().any(|recent| recent.day >= first_day && recent.marks.contains(mark))).collect();
         for segment in self.segments.iter().filter(|segment| segment.row.day >= first_day) {
             let suspects: Vec<usize> = (0..asked.len())
                 .filter(|at| !seen[*at] && segment.filter.as_ref().is_none_or(|filter| filter.may_contain(asked[*at])))
@@ -402,42 +400,4 @@ impl MarkIndex {
     pub fn filters(&self) -> (usize, usize) {
         (self.segments.iter().filter_map(|segment| segment.filter.as_ref()).map(Filter::bytes).sum(), self.segments.len())
     }
-}
-
-/// How many leading bits of a fingerprint name its chunk.
-fn chunk_bits_for(marks: u64) -> u32 {
-    let chunks = marks.div_ceil(CHUNK_MARKS).max(1).next_power_of_two();
-    chunks.trailing_zeros().min(sql::CHUNK_BITS_MAX)
-}
-
-fn chunk_of(mark: Fingerprint, chunk_bits: u32) -> u64 {
-    if chunk_bits == 0 { 0 } else { (mark >> (128 - chunk_bits)) as u64 }
-}
-
-fn encode(sorted: &[Fingerprint]) -> Vec<u8> {
-    sorted.iter().flat_map(|mark| mark.to_be_bytes()).collect()
-}
-
-fn decode(bytes: &[u8]) -> impl Iterator<Item = Fingerprint> + '_ {
-    let (marks, _) = bytes.as_chunks::<16>();
-    marks.iter().map(|mark| Fingerprint::from_be_bytes(*mark))
-}
-
-fn contains(sorted: &[u8], mark: Fingerprint) -> bool {
-    // Big-endian, so bytes compare as numbers do.
-    sorted.as_chunks::<16>().0.binary_search(&mark.to_be_bytes()).is_ok()
-}
-
-/// Sorted marks as bytes, and where each chunk lies in them.
-fn cut(sorted: &[Fingerprint], segment: i64, chunk_bits: u32) -> (Vec<u8>, Vec<(i64, usize, usize)>) {
-    let base = segment << sql::CHUNK_BITS_MAX;
-    let mut cuts = Vec::new();
-    let mut from = 0;
-    while from < sorted.len() {
-        let chunk = chunk_of(sorted[from], chunk_bits);
-        let length = sorted[from..].partition_point(|mark| chunk_of(*mark, chunk_bits) == chunk);
-        cuts.push((base + chunk as i64, from * 16, length * 16));
-        from += length;
-    }
-    (encode(sorted), cuts)
 }

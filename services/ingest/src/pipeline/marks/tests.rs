@@ -78,7 +78,8 @@ async fn follow(store: &TempStore, config: MarksConfig, filter_bytes: usize, ste
                 let expected: Vec<bool> = asked.iter().map(|mark| reference.get(mark).is_some_and(|at| *at >= day - 7)).collect();
                 assert_eq!(seen, expected);
                 let mut new: HashSet<Fingerprint> = HashSet::new();
-                let fresh: Vec<Fingerprint> = asked.iter().zip(&seen).filter(|(mark, seen)| !**seen && new.insert(**mark)).map(|(mark, _)| *mark).collect();
+                let fresh: Vec<Fingerprint> =
+                    asked.iter().zip(&seen).filter(|(mark, seen)| !**seen && new.insert(**mark)).map(|(mark, _)| *mark).collect();
                 reference.extend(fresh.iter().map(|mark| (*mark, day)));
                 add(&mut index, &db, day, fresh).await;
             }
@@ -138,10 +139,10 @@ async fn segments_that_expired_leave_nothing_behind() {
     add(&mut index, &db, 9, vec![mark(1_000_000)]).await;
     settle(&mut index, &tasks).await;
     assert_eq!(index.len(), 1);
-    let left: i64 = segue_store::on_db!(db, pool => sqlx::query_scalar("SELECT count(*) FROM mark_chunk").fetch_one(pool).await)
-        .expect("counted");
-    let segments: i64 = segue_store::on_db!(db, pool => sqlx::query_scalar("SELECT count(*) FROM mark_segment").fetch_one(pool).await)
-        .expect("counted");
+    let left: i64 =
+        segue_store::on_db!(db, pool => sqlx::query_scalar("SELECT count(*) FROM mark_chunk").fetch_one(pool).await).expect("counted");
+    let segments: i64 =
+        segue_store::on_db!(db, pool => sqlx::query_scalar("SELECT count(*) FROM mark_segment").fetch_one(pool).await).expect("counted");
     assert_eq!((left, segments), (0, 0));
 }
 
@@ -190,7 +191,11 @@ async fn cost_per_event_at_many_marks() {
             let per = |now: Duration, then: Duration| (now - then).as_nanos() as f64 / f64::from(count);
             println!(
                 "{:>9} marks: look-up {:.0} ns, row and commit {:.0} ns, moving and sweeping {:.0} ns per event; {:?} (filter bytes, segments)",
-                index.len(), per(asked_for, last.0), per(wrote, last.1), per(kept, last.2), index.filters()
+                index.len(),
+                per(asked_for, last.0),
+                per(wrote, last.1),
+                per(kept, last.2),
+                index.filters()
             );
             (last, count, next_report) = ((asked_for, wrote, kept), 0, next_report.saturating_mul(2));
         }
