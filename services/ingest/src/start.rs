@@ -72,8 +72,7 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
         taxonomies.clone(),
         &deps.tasks,
     );
-    let quarantine =
-        Quarantine::new(deps.config.quarantine.clone(), db.clone(), deps.clock.clone(), taxonomies.clone(), accept.clone());
+    let quarantine = Quarantine::new(deps.config.quarantine.clone(), db.clone(), deps.clock.clone(), taxonomies.clone(), accept.clone());
     let pipeline = Pipeline::start(PipelineDeps {
         config: deps.config.pipeline,
         db: db.clone(),

@@ -223,8 +223,15 @@ impl Accept {
     }
 
     /// Checks one event again, as it stands in quarantine. A name that is unknown is reported in `new`.
-    pub(crate) fn check_again(&self, candidate: &mut Candidate, origin: &Origin, snapshot: &Snapshot, new: Option<&mut NewNames>) -> Verdict {
-        let size = candidate.event.encoded_len();
+    pub(crate) fn check_again(
+        &self,
+        candidate: &mut Candidate,
+        origin: &Origin,
+        snapshot: &Snapshot,
+        new: Option<&mut NewNames>,
+    ) -> Verdict {
+        // Its size was checked when it came in; what was filled in since must not keep it out.
+        let size = 0;
         check(candidate, size, origin, snapshot, &mut ids::MessageIds::new(origin.received_at_us), new)
     }
 
@@ -261,6 +268,20 @@ fn sizes(candidates: &[Candidate]) -> Result<Vec<usize>, IngestError> {
         return Ok(candidates.iter().map(|candidate| candidate.event.encoded_len()).collect());
     }
     Err(IngestError::invalid("events", format!("there are {}: send 1 to {EVENTS_MAX} in one call", candidates.len())))
+}
+
+/// Checks one event against a taxonomy, without keeping it and without registering names: what is wrong with it. Brings its
+/// values to their types, as accepting it would.
+pub fn check_alone(event: &mut Event, snapshot: &Snapshot, received_at_us: i64) -> Vec<Reason> {
+    let mut candidate = Candidate::from(std::mem::take(event));
+    let size = candidate.event.encoded_len();
+    let origin = Origin { received_at_us, ..Origin::default() };
+    let verdict = check(&mut candidate, size, &origin, snapshot, &mut ids::MessageIds::new(received_at_us), None);
+    *event = candidate.event;
+    match verdict {
+        Verdict::Quarantined(reasons) | Verdict::Rejected(reasons) => reasons,
+        Verdict::Accepted { .. } | Verdict::Unknown => Vec::new(),
+    }
 }
 
 /// All checks of one event. Fills in what the origin knows and the event does not say.

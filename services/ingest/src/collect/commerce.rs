@@ -25,8 +25,7 @@ const COMMERCE: &[&str] = &[
     "df_begin_checkout",
 ];
 /// Those of one product, whose fields stand among the event's properties.
-const SINGLE: &[&str] =
-    &["df_view_product_details", "df_add_to_cart", "df_remove_cart", "df_add_to_wishlist", "df_share_product"];
+const SINGLE: &[&str] = &["df_view_product_details", "df_add_to_cart", "df_remove_cart", "df_add_to_wishlist", "df_share_product"];
 const IDS: &[&str] = &["product_id", "item_id", "id", "sku"];
 
 /// Takes items and order properties out of `properties`, for the standard e-commerce events.
@@ -98,8 +97,25 @@ fn order(event: &str, properties: &mut Map<String, Value>) -> Vec<(String, Typed
 /// The fields of the one product among the event's properties.
 fn single(properties: &mut Map<String, Value>, faults: &mut Vec<Reason>) -> Item {
     const FIELDS: &[&str] = &[
-        "product_id", "item_id", "sku", "name", "product_name", "item_name", "price", "quantity", "category", "item_category",
-        "item_category2", "item_category3", "item_category4", "item_category5", "brand", "item_brand", "variant", "item_variant", "coupon",
+        "product_id",
+        "item_id",
+        "sku",
+        "name",
+        "product_name",
+        "item_name",
+        "price",
+        "quantity",
+        "category",
+        "item_category",
+        "item_category2",
+        "item_category3",
+        "item_category4",
+        "item_category5",
+        "brand",
+        "item_brand",
+        "variant",
+        "item_variant",
+        "coupon",
     ];
     let product: Map<String, Value> =
         FIELDS.iter().filter_map(|field| properties.remove(*field).map(|value| ((*field).to_owned(), value))).collect();

@@ -153,12 +153,7 @@ fn network(json: &mut Map<String, Value>, read: &mut Read) {
 }
 
 /// Takes an object apart: `take` says whether it understood a field; the others are kept. Anything but an object stays.
-fn fields(
-    json: &mut Map<String, Value>,
-    name: &str,
-    rest: &mut Vec<(String, Typed)>,
-    mut take: impl FnMut(&str, &Value) -> bool,
-) {
+fn fields(json: &mut Map<String, Value>, name: &str, rest: &mut Vec<(String, Typed)>, mut take: impl FnMut(&str, &Value) -> bool) {
     let Some(object) = take_object(json, name) else { return };
     for (field, value) in object {
         if !value.is_null() && !take(&field, &value) {

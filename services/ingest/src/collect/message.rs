@@ -21,8 +21,26 @@ pub(super) struct Shared<'a> {
 
 /// Fields that are understood here, or that say nothing about the event. All others are kept as properties.
 const NOT_PROPERTIES: &[&str] = &[
-    "_metadata", "anonymousId", "channel", "context", "event", "groupId", "integrations", "messageId", "name", "originalTimestamp",
-    "previousId", "properties", "receivedAt", "sentAt", "timestamp", "traits", "type", "userId", "version", "writeKey",
+    "_metadata",
+    "anonymousId",
+    "channel",
+    "context",
+    "event",
+    "groupId",
+    "integrations",
+    "messageId",
+    "name",
+    "originalTimestamp",
+    "previousId",
+    "properties",
+    "receivedAt",
+    "sentAt",
+    "timestamp",
+    "traits",
+    "type",
+    "userId",
+    "version",
+    "writeKey",
 ];
 
 /// An element of a batch that is no JSON object.
@@ -212,7 +230,10 @@ fn traits(kind: EventKind, own: Map<String, Value>, of_context: Map<String, Valu
             }
         }
     }
-    event.traits = traits.into_iter().filter_map(|(name, value): (String, Value)| Some((name, typed(value)?))).collect::<std::collections::HashMap<String, Typed>>();
+    event.traits = traits
+        .into_iter()
+        .filter_map(|(name, value): (String, Value)| Some((name, typed(value)?)))
+        .collect::<std::collections::HashMap<String, Typed>>();
 }
 
 fn identify(event: &mut Event, kind: &str, value: &str) {

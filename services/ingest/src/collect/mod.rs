@@ -28,13 +28,7 @@ pub const BODY_BYTES_MAX: usize = 500 << 10;
 pub const EVENTS_MAX: usize = 2_500;
 
 /// Accepts one request. What is wrong with the request as a whole is a response of status 400, and nothing was kept.
-pub async fn collect(
-    accept: &Accept,
-    tenant: &TenantId,
-    origin: Origin,
-    route: &str,
-    body: &[u8],
-) -> Result<CollectResponse, IngestError> {
+pub async fn collect(accept: &Accept, tenant: &TenantId, origin: Origin, route: &str, body: &[u8]) -> Result<CollectResponse, IngestError> {
     let candidates = match read(route, body, origin.received_at_us) {
         Ok(candidates) => candidates,
         Err(refused) => return Ok(answer::refusal(&refused)),

@@ -142,7 +142,8 @@ mod tests {
     fn members_are_cut_where_they_end_whatever_they_contain() {
         let text = br#" {"a": [1, {"x": "}]\",\\"}], "b\n":{} , "c" : nonsense here} "#;
         let members = object(text).expect("an object");
-        let shown: Vec<(&str, &str)> = members.iter().map(|(key, value)| (key.as_str(), std::str::from_utf8(value).expect("text"))).collect();
+        let shown: Vec<(&str, &str)> =
+            members.iter().map(|(key, value)| (key.as_str(), std::str::from_utf8(value).expect("text"))).collect();
         assert_eq!(shown, [("a", r#"[1, {"x": "}]\",\\"}]"#), ("b\n", "{}"), ("c", "nonsense here")]);
         assert_eq!(array(b"[1, [2,3],{}]").expect("an array"), [b"1".as_slice(), b"[2,3]", b"{}"]);
         assert_eq!(array(b" [ ] ").expect("an array").len(), 0);

@@ -118,9 +118,14 @@ mod tests {
 
     #[test]
     fn money_is_exact_or_not_read() {
-        for (text, expected) in
-            [("12.5", Some(125_000)), (r#""12.50""#, Some(125_000)), ("1000", Some(10_000_000)), ("0.33333", None), (r#""1,000""#, None), ("[]", None)]
-        {
+        for (text, expected) in [
+            ("12.5", Some(125_000)),
+            (r#""12.50""#, Some(125_000)),
+            ("1000", Some(10_000_000)),
+            ("0.33333", None),
+            (r#""1,000""#, None),
+            ("[]", None),
+        ] {
             assert_eq!(decimal(&serde_json::from_str(text).expect("JSON")), expected, "{text}");
         }
         assert_eq!(whole(&Value::from("2.0")), Some(2));
@@ -130,7 +135,14 @@ mod tests {
     #[test]
     fn times_are_read_in_every_shape_that_sdks_send() {
         let expected = Some(1_795_338_000_000_000);
-        for text in [r#""2026-11-22T09:00:00Z""#, r#""2026-11-22T18:00:00.000+09:00""#, r#""2026-11-22T09:00:00""#, r#""2026-11-22 09:00:00""#, "1795338000", "1795338000000"] {
+        for text in [
+            r#""2026-11-22T09:00:00Z""#,
+            r#""2026-11-22T18:00:00.000+09:00""#,
+            r#""2026-11-22T09:00:00""#,
+            r#""2026-11-22 09:00:00""#,
+            "1795338000",
+            "1795338000000",
+        ] {
             assert_eq!(time_us(&serde_json::from_str(text).expect("JSON")), expected, "{text}");
         }
         assert_eq!(time_us(&Value::from("yesterday")), None);

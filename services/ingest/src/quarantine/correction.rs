@@ -86,11 +86,8 @@ pub(crate) fn apply(
     rules: &[CorrectionRule],
     snapshot: &Snapshot,
 ) -> Corrected {
-    let mut unreadable: Vec<Reason> =
-        reasons.iter().filter(|reason| reason.code == i32::from(ReasonCode::Unreadable)).cloned().collect();
-    if !time_is_final
-        && let Some(time_us) = event.time.as_ref().and_then(micros)
-    {
+    let mut unreadable: Vec<Reason> = reasons.iter().filter(|reason| reason.code == i32::from(ReasonCode::Unreadable)).cloned().collect();
+    if !time_is_final && let Some(time_us) = event.time.as_ref().and_then(micros) {
         let sent_at_us = event.sent_at.as_ref().and_then(micros);
         event.time = Some(timestamp(corrected_time_us(time_us, sent_at_us, received_at_us)));
     }

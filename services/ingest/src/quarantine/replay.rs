@@ -5,10 +5,10 @@ use segue_proto::events::v1::AcceptedEvent;
 use segue_proto::ingest::v1::{CorrectionRule, ReplayQuarantinedRequest, ReplayQuarantinedResponse};
 
 use super::{Quarantine, Walk, correction, read_selection};
+use crate::IngestError;
 use crate::accept::{Candidate, Origin, Verdict};
 use crate::store::quarantine::{self as store, Entry};
 use crate::taxonomy::{NewNames, Snapshot};
-use crate::IngestError;
 
 impl Quarantine {
     pub(crate) async fn replay(
@@ -71,9 +71,14 @@ impl Quarantine {
         Ok(counts)
     }
 
-    fn check_entry(&self, entry: &Entry, rules: &[CorrectionRule], snapshot: &Snapshot, new: Option<&mut NewNames>) -> (Candidate, Verdict) {
-        let corrected =
-            correction::apply(entry.event.clone(), &entry.reasons, entry.received_at_us, entry.time_is_final, rules, snapshot);
+    fn check_entry(
+        &self,
+        entry: &Entry,
+        rules: &[CorrectionRule],
+        snapshot: &Snapshot,
+        new: Option<&mut NewNames>,
+    ) -> (Candidate, Verdict) {
+        let corrected = correction::apply(entry.event.clone(), &entry.reasons, entry.received_at_us, entry.time_is_final, rules, snapshot);
         let mut candidate = Candidate { event: corrected.event, faults: corrected.still_unreadable, unreadable: false };
         let origin = Origin { received_at_us: entry.received_at_us, trusted_time: true, ..Origin::default() };
         let verdict = self.accept.check_again(&mut candidate, &origin, snapshot, new);

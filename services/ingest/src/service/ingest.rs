@@ -106,8 +106,15 @@ impl IngestService for IngestApi {
         let tenant = caller.tenant_with(Role::Writer).map_err(|error| to_status(&error))?.clone();
         let in_flight_max = self.config.stream_batches_in_flight_max as usize;
         let origin = self.origin(&caller);
-        let stream =
-            TrackStream::new(self.accept.clone(), tenant, origin, self.clock.clone(), in_flight_max, self.draining.clone(), request.into_inner());
+        let stream = TrackStream::new(
+            self.accept.clone(),
+            tenant,
+            origin,
+            self.clock.clone(),
+            in_flight_max,
+            self.draining.clone(),
+            request.into_inner(),
+        );
         Ok(Response::new(stream.into_responses()))
     }
 
@@ -115,10 +122,7 @@ impl IngestService for IngestApi {
         reply(self.collect_body(request).await)
     }
 
-    async fn get_pipeline_status(
-        &self,
-        request: Request<GetPipelineStatusRequest>,
-    ) -> Result<Response<GetPipelineStatusResponse>, Status> {
+    async fn get_pipeline_status(&self, request: Request<GetPipelineStatusRequest>) -> Result<Response<GetPipelineStatusResponse>, Status> {
         reply(self.pipeline_status(request).await)
     }
 }

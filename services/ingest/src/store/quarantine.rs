@@ -207,7 +207,7 @@ pub(crate) async fn insert(
     let mut refused = Vec::new();
     let mut tx = db.begin().await?;
     let mut room = entries_max - lock(&mut tx, tenant).await?;
-    let mut added = 0;
+    let mut added: i64 = 0;
     let events = rows.len() as i64;
     while !rows.is_empty() {
         let chunk: Vec<_> = rows.drain(..rows.len().min(ROWS_MAX)).collect();
@@ -364,8 +364,7 @@ pub(crate) async fn update_reasons(db: &Db, tenant: &TenantId, entries: Vec<Entr
     let mut tx = db.begin().await?;
     lock(&mut tx, tenant).await?;
     for entry in entries {
-        let rows: Vec<_> =
-            entry.reasons.iter().map(|reason| (entry.id.as_str(), i64::from(reason.code), general(&reason.field))).collect();
+        let rows: Vec<_> = entry.reasons.iter().map(|reason| (entry.id.as_str(), i64::from(reason.code), general(&reason.field))).collect();
         let (ids, rows) = (json(&[&entry.id])?, json(&rows)?);
         let reasons = encode_reasons(entry.reasons);
         let updated = on_tx!(tx, conn => sqlx::query(UPDATE).bind(tenant.as_str()).bind(&entry.id).bind(entry.revision)

@@ -48,7 +48,9 @@ impl Taxonomies {
                         Ok(TaxonomyMode::Open) => Mode::Open,
                         Ok(TaxonomyMode::Warn) => Mode::Warn,
                         Ok(TaxonomyMode::Strict) => Mode::Strict,
-                        Ok(TaxonomyMode::Unspecified) | Err(_) => return Err(IngestError::invalid("taxonomy.mode", "use OPEN, WARN or STRICT")),
+                        Ok(TaxonomyMode::Unspecified) | Err(_) => {
+                            return Err(IngestError::invalid("taxonomy.mode", "use OPEN, WARN or STRICT"));
+                        }
                     };
                 }
                 "inferred_properties_max" => {
@@ -281,11 +283,7 @@ impl Taxonomies {
 }
 
 /// The fields to change: those of the mask, or without one those that are set.
-fn mask(
-    mask: Option<prost_types::FieldMask>,
-    allowed: &[&str],
-    is_set: impl Fn(&str) -> bool,
-) -> Result<Vec<String>, IngestError> {
+fn mask(mask: Option<prost_types::FieldMask>, allowed: &[&str], is_set: impl Fn(&str) -> bool) -> Result<Vec<String>, IngestError> {
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
     if paths.is_empty() {
         return Ok(allowed.iter().filter(|path| is_set(path)).map(|path| (*path).to_owned()).collect());

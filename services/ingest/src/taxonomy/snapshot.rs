@@ -80,15 +80,8 @@ impl Scope {
 
 /// The type of a name as stored.
 pub(crate) fn type_from_name(name: &str) -> Option<ValueType> {
-    const ALL: [ValueType; 7] = [
-        ValueType::String,
-        ValueType::Int,
-        ValueType::Double,
-        ValueType::Bool,
-        ValueType::Decimal,
-        ValueType::Timestamp,
-        ValueType::Json,
-    ];
+    const ALL: [ValueType; 7] =
+        [ValueType::String, ValueType::Int, ValueType::Double, ValueType::Bool, ValueType::Decimal, ValueType::Timestamp, ValueType::Json];
     ALL.into_iter().find(|value_type| value_type.name() == name)
 }
 
@@ -259,6 +252,11 @@ impl Snapshot {
         }
     }
 
+    /// The standard catalogue alone: the taxonomy of a tenant that has sent and defined nothing.
+    pub fn standard() -> Snapshot {
+        Snapshot::new(0, Settings::default(), Vec::new(), Vec::new(), Vec::new())
+    }
+
     /// The canonical name of an event: the tenant's aliases first, then those of the standard catalogue; a name that is
     /// neither is its own. The check at the door and the pipeline both use this.
     pub fn canonical_event<'a>(&'a self, name: &'a str) -> &'a str {
@@ -328,9 +326,5 @@ fn standard_properties() -> [HashMap<String, PropertyEntry>; 3] {
         (name.to_owned(), entry)
     };
     let of = |list: &[catalogue::StandardProperty]| list.iter().map(|property| entry(property.name, property.value_type)).collect();
-    [
-        of(catalogue::PROPERTIES),
-        ITEM_PROPERTIES.iter().map(|(name, value_type)| entry(name, *value_type)).collect(),
-        of(catalogue::TRAITS),
-    ]
+    [of(catalogue::PROPERTIES), ITEM_PROPERTIES.iter().map(|(name, value_type)| entry(name, *value_type)).collect(), of(catalogue::TRAITS)]
 }

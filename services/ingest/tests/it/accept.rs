@@ -55,7 +55,12 @@ fn faulty() -> Vec<(&'static str, Event, Outcome, Vec<(ReasonCode, &'static str)
             Quarantined,
             one(R::MissingIdentifier, "identifiers"),
         ),
-        ("a kind with spaces", changed(|e| e.identifiers[0].kind = "user id".into()), Quarantined, one(R::InvalidValue, "identifiers[0].kind")),
+        (
+            "a kind with spaces",
+            changed(|e| e.identifiers[0].kind = "user id".into()),
+            Quarantined,
+            one(R::InvalidValue, "identifiers[0].kind"),
+        ),
         ("a long identifier", changed(|e| e.identifiers[0].value = "x".repeat(513)), Quarantined, one(R::TooLong, "identifiers[0].value")),
         (
             "many identifiers",
@@ -97,12 +102,7 @@ fn faulty() -> Vec<(&'static str, Event, Outcome, Vec<(ReasonCode, &'static str)
             Quarantined,
             one(R::InvalidValue, "context.dimensions.zodiac"),
         ),
-        (
-            "an alias of nobody",
-            changed(|e| e.kind = EventKind::Alias.into()),
-            Quarantined,
-            one(R::MissingField, "previous_id"),
-        ),
+        ("an alias of nobody", changed(|e| e.kind = EventKind::Alias.into()), Quarantined, one(R::MissingField, "previous_id")),
         ("a group without account", changed(|e| e.kind = EventKind::Group.into()), Quarantined, one(R::MissingField, "context.account_id")),
         ("a kind that does not exist", changed(|e| e.kind = 99), Quarantined, one(R::InvalidValue, "kind")),
         ("a large event", with(event("df_login"), &[("p", text(&"x".repeat(33 << 10)))]), Rejected, one(R::TooLarge, "")),
@@ -119,7 +119,7 @@ fn faulty() -> Vec<(&'static str, Event, Outcome, Vec<(ReasonCode, &'static str)
     ]
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_has_its_reason_and_never_touches_the_neighbours() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -138,7 +138,7 @@ async fn every_fault_has_its_reason_and_never_touches_the_neighbours() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_is_on_the_log_as_it_was_sent_with_its_defaults_filled_in() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -159,7 +159,7 @@ async fn what_is_accepted_is_on_the_log_as_it_was_sent_with_its_defaults_filled_
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blocked_user_id_leaves_the_anonymous_one() {
     let backends = backends().remove(0);
     let mut service = Service::start(&backends).await;
@@ -169,7 +169,7 @@ async fn a_blocked_user_id_leaves_the_anonymous_one() {
     assert_eq!(event.identifiers, [identifier("anonymous_id", "a1")]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_without_events_or_with_too_many_are_refused() {
     let backends = backends().remove(0);
     let mut service = Service::start(&backends).await;
@@ -184,7 +184,7 @@ async fn calls_without_events_or_with_too_many_are_refused() {
     assert_eq!(service.taxonomy.get_taxonomy(request).await.expect_err("refused").code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_events_keep_their_order_per_identifier() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -245,15 +245,18 @@ async fn more_than_may_wait_is_refused_with_a_delay_and_later_taken() {
     let tenant = new_tenant();
     accept.accept(&tenant, origin(), vec![event("df_login")]).await.expect("accepted");
     let big = || vec![with(event("df_login"), &[("df_order_id", text(&"x".repeat(200)))])];
-    let (first, second, waiting) =
-        tokio::join!(accept.accept(&tenant, origin(), big()), accept.accept(&tenant, origin(), big()), accept.accept_waiting(&tenant, origin(), big()));
+    let (first, second, waiting) = tokio::join!(
+        accept.accept(&tenant, origin(), big()),
+        accept.accept(&tenant, origin(), big()),
+        accept.accept_waiting(&tenant, origin(), big())
+    );
     assert!(first.is_ok());
     assert!(matches!(second, Err(IngestError::Busy { .. })), "{second:?}");
     assert!(waiting.is_ok());
     accept.accept(&tenant, origin(), big()).await.expect("there is room again");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_log_asks_for_patience() {
     let backends = backends().remove(0);
     let config = segue_log::LogConfig { retention_bytes: 1_000, ..backends.log.config() };
@@ -276,7 +279,7 @@ async fn a_full_log_asks_for_patience() {
     assert!(delay.is_some_and(|delay| delay >= Duration::from_secs(1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_stops_writes_what_it_has_taken_and_refuses_the_rest() {
     let backends = backends().remove(0);
     let log = backends.log.open().await.expect("the log opens");
@@ -291,7 +294,7 @@ async fn a_process_that_stops_writes_what_it_has_taken_and_refuses_the_rest() {
     assert!(matches!(accept.accept(&tenant, origin(), vec![event("df_login")]).await, Err(IngestError::Stopping)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_acknowledges_in_order_and_lists_what_was_not_accepted() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -313,7 +316,7 @@ async fn a_stream_acknowledges_in_order_and_lists_what_was_not_accepted() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_whose_numbers_do_not_ascend_ends_after_acknowledging_what_came_before() {
     let backends = backends().remove(0);
     let mut service = Service::start(&backends).await;
@@ -331,7 +334,7 @@ async fn a_stream_whose_numbers_do_not_ascend_ends_after_acknowledging_what_came
     assert_eq!((acknowledged, status.code()), (2, Code::InvalidArgument));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_cleanly_when_the_process_drains() {
     let backends = backends().remove(0);
     let mut service = Service::start(&backends).await;

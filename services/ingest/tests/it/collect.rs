@@ -47,13 +47,34 @@ fn a_browser_page_view_of_segment_is_read_with_its_context() {
     assert_eq!(event.properties["name"], text("Home"));
     let context = event.context.expect("a context");
     let found = [
-        &context.page_path, &context.page_url, &context.referrer, &context.user_agent, &context.device_language, &context.device_country,
-        &context.time_zone, &context.utm_source, &context.utm_medium, &context.utm_campaign, &context.source_type, &context.platform,
+        &context.page_path,
+        &context.page_url,
+        &context.referrer,
+        &context.user_agent,
+        &context.device_language,
+        &context.device_country,
+        &context.time_zone,
+        &context.utm_source,
+        &context.utm_medium,
+        &context.utm_campaign,
+        &context.source_type,
+        &context.platform,
         &context.sdk_version,
     ];
     let expected = [
-        "/home", "https://shop.example/home", "https://search.example/", "Mozilla/5.0", "ko-KR", "KR", "Asia/Seoul", "news", "mail", "autumn",
-        "web", "web", "analytics.js/npm:next-1.84.3",
+        "/home",
+        "https://shop.example/home",
+        "https://search.example/",
+        "Mozilla/5.0",
+        "ko-KR",
+        "KR",
+        "Asia/Seoul",
+        "news",
+        "mail",
+        "autumn",
+        "web",
+        "web",
+        "analytics.js/npm:next-1.84.3",
     ];
     assert_eq!(found.map(String::as_str), expected);
 }
@@ -108,11 +129,11 @@ fn an_order_of_segment_becomes_items_and_standard_properties() {
     let event = good(
         "track",
         json!({"event": "Order Completed", "userId": "u", "properties": {
-            "order_id": 1001, "total": "27.50", "revenue": 25.0, "shipping": 3, "discount": 2.5, "currency": "USD", "gift": true,
-            "products": [
-                {"product_id": 7, "name": "Ring", "price": 19.99, "quantity": 1, "category": "Jewellery", "brand": "B", "variant": "gold", "coupon": "C", "colour": "red", "sku": "s7"},
-                {"sku": "s8", "price": "1000", "quantity": "2"}
-            ]}}),
+        "order_id": 1001, "total": "27.50", "revenue": 25.0, "shipping": 3, "discount": 2.5, "currency": "USD", "gift": true,
+        "products": [
+            {"product_id": 7, "name": "Ring", "price": 19.99, "quantity": 1, "category": "Jewellery", "brand": "B", "variant": "gold", "coupon": "C", "colour": "red", "sku": "s7"},
+            {"sku": "s8", "price": "1000", "quantity": "2"}
+        ]}}),
     );
     assert_eq!(event.name, "Order Completed", "the pipeline gives it its canonical name");
     let expected = [
@@ -127,7 +148,10 @@ fn an_order_of_segment_becomes_items_and_standard_properties() {
     assert_eq!(event.properties, expected.map(|(name, value)| (name.to_owned(), value)).into());
     let ring = &event.items[0];
     assert_eq!((ring.item_id.as_str(), ring.name.as_str(), ring.price_e4, ring.quantity), ("7", "Ring", Some(199_900), Some(1)));
-    assert_eq!((ring.categories.as_slice(), ring.brand.as_str(), ring.variant.as_str(), ring.coupon.as_str()), (["Jewellery".to_owned()].as_slice(), "B", "gold", "C"));
+    assert_eq!(
+        (ring.categories.as_slice(), ring.brand.as_str(), ring.variant.as_str(), ring.coupon.as_str()),
+        (["Jewellery".to_owned()].as_slice(), "B", "gold", "C")
+    );
     assert_eq!(ring.properties, [("colour".to_owned(), text("red")), ("sku".to_owned(), text("s7"))].into());
     assert_eq!((event.items[1].item_id.as_str(), event.items[1].price_e4, event.items[1].quantity), ("s8", Some(10_000_000), Some(2)));
 }
@@ -142,7 +166,10 @@ fn items_of_ga4_and_single_products_become_items() {
     assert_eq!((event.items[0].item_id.as_str(), event.items[0].name.as_str(), event.items[0].categories.len()), ("i", "N", 2));
     assert_eq!((&event.properties["df_order_id"], &event.properties["df_total_purchase_amount"]), (&text("t"), &decimal(50_000)));
 
-    let event = good("track", json!({"event": "Product Added", "userId": "u", "properties": {"product_id": "p", "price": 1.5, "quantity": 2, "cart_id": "c"}}));
+    let event = good(
+        "track",
+        json!({"event": "Product Added", "userId": "u", "properties": {"product_id": "p", "price": 1.5, "quantity": 2, "cart_id": "c"}}),
+    );
     assert_eq!((event.items.len(), event.items[0].price_e4, event.items[0].quantity), (1, Some(15_000), Some(2)));
     assert_eq!(event.properties, [("cart_id".to_owned(), text("c"))].into());
     // The same fields of an event that is not about products stay where they are.
@@ -210,7 +237,7 @@ fn requests_beyond_the_limits_are_refused_as_a_whole() {
     assert_eq!(read("import", br#"{"batch":[]}"#, NOW_US).map(|events| events.len()), Ok(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_answered_per_event_and_one_that_is_malformed_is_alone_in_it() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -229,7 +256,8 @@ async fn a_batch_is_answered_per_event_and_one_that_is_malformed_is_alone_in_it(
         assert_eq!((response.status, response.accepted, response.quarantined, response.rejected), (200, 2, 1, 3), "{answer}");
         assert_eq!(answer["success"], true);
         let failures = answer["failures"].as_array().expect("failures");
-        let found: Vec<_> = failures.iter().map(|f| (f["index"].as_u64(), f["outcome"].as_str(), f["reasons"][0]["code"].as_str())).collect();
+        let found: Vec<_> =
+            failures.iter().map(|f| (f["index"].as_u64(), f["outcome"].as_str(), f["reasons"][0]["code"].as_str())).collect();
         let expected = [
             (Some(1), Some("quarantined"), Some("MISSING_IDENTIFIER")),
             (Some(2), Some("rejected"), Some("UNREADABLE")),
@@ -259,8 +287,29 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
     let keys = prop_oneof![
         any::<String>(),
         prop::sample::select(vec![
-            "type", "event", "userId", "anonymousId", "properties", "traits", "context", "page", "device", "products", "items", "price",
-            "quantity", "timestamp", "sentAt", "batch", "name", "network", "campaign", "groupId", "previousId", "messageId", "product_id",
+            "type",
+            "event",
+            "userId",
+            "anonymousId",
+            "properties",
+            "traits",
+            "context",
+            "page",
+            "device",
+            "products",
+            "items",
+            "price",
+            "quantity",
+            "timestamp",
+            "sentAt",
+            "batch",
+            "name",
+            "network",
+            "campaign",
+            "groupId",
+            "previousId",
+            "messageId",
+            "product_id",
         ])
         .prop_map(str::to_owned),
     ];

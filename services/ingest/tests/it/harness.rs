@@ -1,4 +1,7 @@
 //! Ingest as a service in this process, called as its peers call it; events and helpers to make them.
+//!
+//! Tests run on a runtime of several threads: dropping the store waits for the transactions of background work, which on a
+//! runtime of one thread would wait for the drop.
 
 use std::sync::Arc;
 

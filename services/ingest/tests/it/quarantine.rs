@@ -38,12 +38,13 @@ async fn replay(service: &mut Service, selection: Option<QuarantineSelection>) -
 }
 
 fn ids(accepted: &[AcceptedEvent]) -> Vec<&str> {
-    let mut ids: Vec<&str> = accepted.iter().filter_map(|accepted| accepted.event.as_ref()).map(|event| event.message_id.as_str()).collect();
+    let mut ids: Vec<&str> =
+        accepted.iter().filter_map(|accepted| accepted.event.as_ref()).map(|event| event.message_id.as_str()).collect();
     ids.sort_unstable();
     ids
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_set_aside_is_listed_newest_first_in_pages_and_counted() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -71,7 +72,11 @@ async fn what_is_set_aside_is_listed_newest_first_in_pages_and_counted() {
 
         let by_reason = QuarantineSelection { reason: ReasonCode::TypeMismatch.into(), ..Default::default() };
         assert_eq!(list(&mut service, Some(by_reason)).await.len(), 1);
-        let by_name = QuarantineSelection { event_name: "df_login".into(), names: vec![found[1].name.clone(), found[0].name.clone()], ..Default::default() };
+        let by_name = QuarantineSelection {
+            event_name: "df_login".into(),
+            names: vec![found[1].name.clone(), found[0].name.clone()],
+            ..Default::default()
+        };
         assert_eq!(list(&mut service, Some(by_name)).await, [found[1].clone()]);
 
         let request = service.request(SummarizeQuarantineRequest {});
@@ -87,7 +92,7 @@ async fn what_is_set_aside_is_listed_newest_first_in_pages_and_counted() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_sent_again_takes_the_place_of_its_entry() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -100,7 +105,7 @@ async fn an_event_sent_again_takes_the_place_of_its_entry() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn corrected_events_are_replayed_under_their_ids_and_times_and_the_rest_stays_with_new_reasons() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -131,7 +136,9 @@ async fn corrected_events_are_replayed_under_their_ids_and_times_and_the_rest_st
             let event = accepted.event.as_ref().expect("an event");
             assert_eq!(accepted.received_at_us, NOW_US);
             match event.message_id.as_str() {
-                "cast" => assert_eq!((&event.properties["size"].kind, event.properties.contains_key("mended")), (&Some(Kind::IntValue(40)), true)),
+                "cast" => {
+                    assert_eq!((&event.properties["size"].kind, event.properties.contains_key("mended")), (&Some(Kind::IntValue(40)), true))
+                }
                 // Sent a minute after it happened, by a clock a minute ahead: it happened a minute before it was received.
                 "other" => assert_eq!(event.time, Some(segue_ingest::accept::time::timestamp(NOW_US - 60 * SECOND_US))),
                 "nobody" => assert_eq!(event.identifiers, [identifier("device_id", "shop-till-1")]),
@@ -154,7 +161,7 @@ async fn corrected_events_are_replayed_under_their_ids_and_times_and_the_rest_st
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_out_of_time_can_take_the_time_it_was_received() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -169,7 +176,7 @@ async fn an_event_out_of_time_can_take_the_time_it_was_received() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_not_be_read_stays_a_fault_until_a_rule_replaces_it() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -181,12 +188,13 @@ async fn what_could_not_be_read_stays_a_fault_until_a_rule_replaces_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_entries_are_replayed_and_discarded_in_steps() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
-        let faulty: Vec<Event> =
-            (0..1_203).map(|n| Event { identifiers: vec![], ..named(&format!("{n:05}"), event(if n % 3 == 0 { "a" } else { "b" })) }).collect();
+        let faulty: Vec<Event> = (0..1_203)
+            .map(|n| Event { identifiers: vec![], ..named(&format!("{n:05}"), event(if n % 3 == 0 { "a" } else { "b" })) })
+            .collect();
         service.track(faulty).await.expect("an answer");
         let only_a = || Some(QuarantineSelection { event_name: "a".into(), ..Default::default() });
         assert_eq!(replay(&mut service, only_a()).await, ReplayQuarantinedResponse { accepted: 0, still_quarantined: 401 });
@@ -201,7 +209,7 @@ async fn many_entries_are_replayed_and_discarded_in_steps() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_are_checked_listed_and_deleted() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -230,7 +238,7 @@ async fn rules_are_checked_listed_and_deleted() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_quarantine_rejects_and_says_so() {
     for backends in backends() {
         let log = backends.log.open().await.expect("the log opens");
@@ -249,7 +257,7 @@ async fn a_full_quarantine_rejects_and_says_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_do_not_see_each_other() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;

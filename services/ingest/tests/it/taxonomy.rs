@@ -45,7 +45,7 @@ fn property(name: &str, property_type: PropertyType) -> PropertyDefinition {
     PropertyDefinition { name: name.to_owned(), r#type: property_type.into(), ..PropertyDefinition::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_open_mode_the_first_value_fixes_the_type_in_each_scope() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -73,7 +73,7 @@ async fn in_open_mode_the_first_value_fixes_the_type_in_each_scope() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_see_a_name_first_agree_on_one_type() {
     for backends in backends() {
         let log = backends.log.open().await.expect("the log opens");
@@ -99,7 +99,7 @@ async fn two_processes_that_see_a_name_first_agree_on_one_type() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_follows_a_change_of_mode_within_seconds() {
     for backends in backends() {
         let log = backends.log.open().await.expect("the log opens");
@@ -115,7 +115,7 @@ async fn another_process_follows_a_change_of_mode_within_seconds() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn warn_and_strict_treat_unknown_and_archived_names_alike() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -137,7 +137,7 @@ async fn warn_and_strict_treat_unknown_and_archived_names_alike() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_the_limit_names_are_kept_but_not_registered() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -158,7 +158,7 @@ async fn beyond_the_limit_names_are_kept_but_not_registered() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn definitions_are_held_against_events_by_name_and_alias() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -170,7 +170,9 @@ async fn definitions_are_held_against_events_by_name_and_alias() {
         };
         let created = create_event(&mut service, definition.clone()).await.expect("created");
         assert_eq!((created.aliases, created.required_properties), (definition.aliases.clone(), definition.required_properties.clone()));
-        create_property(&mut service, PropertyDefinition { string_bytes_max: 2_000, ..property("room", PropertyType::String) }).await.expect("created");
+        create_property(&mut service, PropertyDefinition { string_bytes_max: 2_000, ..property("room", PropertyType::String) })
+            .await
+            .expect("created");
 
         for name in ["booked", "Booking Made"] {
             let missing = service.track_one(event(name)).await;
@@ -190,11 +192,12 @@ async fn definitions_are_held_against_events_by_name_and_alias() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standard_events_can_be_given_required_properties() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
-        let wanted = EventDefinition { name: "Order Completed".into(), required_properties: vec!["df_order_id".into()], ..Default::default() };
+        let wanted =
+            EventDefinition { name: "Order Completed".into(), required_properties: vec!["df_order_id".into()], ..Default::default() };
         let request = UpdateEventDefinitionRequest { event_definition: Some(wanted), update_mask: mask(&["required_properties"]) };
         let updated = service.taxonomy.update_event_definition(service.request(request)).await.expect("updated").into_inner();
         assert_eq!((updated.name.as_str(), updated.standard, updated.inferred), ("df_purchase", true, false));
@@ -204,7 +207,7 @@ async fn standard_events_can_be_given_required_properties() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_type_never_changes() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -233,7 +236,7 @@ async fn a_type_never_changes() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etag_that_is_old_and_a_field_that_does_not_exist_are_refused() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
@@ -249,7 +252,7 @@ async fn an_etag_that_is_old_and_a_field_that_does_not_exist_are_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_come_in_pages_that_join_without_gap_or_overlap() {
     for backends in backends() {
         let mut service = Service::start(&backends).await;
