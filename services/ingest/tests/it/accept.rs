@@ -30,8 +30,11 @@ fn changed(change: impl FnOnce(&mut Event)) -> Event {
     changed
 }
 
+/// What it is, the event, its outcome, and the reasons with their fields.
+type Case = (&'static str, Event, Outcome, Vec<(ReasonCode, &'static str)>);
+
 /// Every reason that does not depend on the taxonomy, each with the field that it names.
-fn faulty() -> Vec<(&'static str, Event, Outcome, Vec<(ReasonCode, &'static str)>)> {
+fn faulty() -> Vec<Case> {
     use Outcome::{Quarantined, Rejected};
     use ReasonCode as R;
     let one = |code, field| vec![(code, field)];
