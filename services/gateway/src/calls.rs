@@ -160,5 +160,6 @@ mod tests {
         assert_eq!(metering("/segue.ingest.v1.IngestService/TrackStream"), Metering::Delay);
         assert_eq!(metering("/segue.ingest.v1.ImportService/CreateImport"), Metering::Delay);
         assert_eq!(metering("/segue.identity.v1.IdentityService/GetPerson"), Metering::None);
+        assert_eq!(metering("/segue.identity.v1.IdentityService/GetAccount"), Metering::None);
     }
 }

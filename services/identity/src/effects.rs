@@ -1,8 +1,9 @@
 //! What a transaction has to write: the rules note here what they changed in the registry.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
-use segue_proto::events::v1::Value;
 use segue_proto::identity::v1::LinkKind;
 
 use crate::cache::KeyMap;
@@ -39,6 +40,29 @@ pub struct IdentifierRow {
     pub link: Link,
 }
 
+/// A trait that was set, perhaps several times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraitChange {
+    /// The value that won.
+    pub winner: TraitValue,
+    /// Ordinal of the first value. Where names are limited the first come first, however events are put into transactions.
+    pub first_ordinal: u64,
+}
+
+/// Traits that were set, by whose they are and by name.
+pub type TraitChanges<K> = HashMap<(K, String), TraitChange>;
+
+/// When a person was noted as a member of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// Event time of the first GROUP event.
+    pub first_seen_us: i64,
+    /// Event time of the last one.
+    pub last_seen_us: i64,
+    /// Place among the memberships of these changes; where they are limited the first come first.
+    pub order: u64,
+}
+
 /// Changes since the last commit, of one tenant.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -51,14 +75,25 @@ pub struct Effects {
     pub merges: Vec<(u32, u32)>,
     /// Records for the link log, in order.
     pub links: Vec<LinkRecord>,
-    /// Winning traits by person and name.
-    pub traits: HashMap<(u32, String), TraitValue>,
+    /// Traits of persons.
+    pub traits: TraitChanges<u32>,
+    /// When accounts were first and last seen.
+    pub accounts: BTreeMap<String, (i64, i64)>,
+    /// Traits of accounts.
+    pub account_traits: TraitChanges<String>,
+    /// Memberships by person and account.
+    pub memberships: HashMap<(u32, String), Membership>,
 }
 
 impl Effects {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.identifiers.is_empty() && self.persons.is_empty() && self.links.is_empty() && self.traits.is_empty()
+        // Traits and memberships of accounts come with an account.
+        self.identifiers.is_empty()
+            && self.persons.is_empty()
+            && self.links.is_empty()
+            && self.traits.is_empty()
+            && self.accounts.is_empty()
     }
 
     /// Notes the present state of an identifier.
@@ -72,18 +107,44 @@ impl Effects {
         }
     }
 
-    /// Notes a trait that was set; the later event time wins, of equal ones the later call.
-    pub fn set_trait(&mut self, person: u32, name: &str, value: &Value, time_us: i64, ordinal: u64) {
-        let candidate = TraitValue { value: value.clone(), time_us, ordinal };
-        match self.traits.entry((person, name.to_owned())) {
-            std::collections::hash_map::Entry::Occupied(mut known) => {
-                if candidate.wins_over(known.get()) {
-                    known.insert(candidate);
-                }
+    /// Notes a trait of a person; the later event time wins, of equal ones the later call.
+    pub fn set_trait(&mut self, person: u32, name: &str, candidate: TraitValue) {
+        set(&mut self.traits, person, name, candidate);
+    }
+
+    /// Notes a trait of an account, by the same rule.
+    pub fn set_account_trait(&mut self, account: &str, name: &str, candidate: TraitValue) {
+        set(&mut self.account_traits, account.to_owned(), name, candidate);
+    }
+
+    /// Notes that an event was about an account.
+    pub fn see_account(&mut self, account: &str, time_us: i64) {
+        match self.accounts.get_mut(account) {
+            Some((first, last)) => (*first, *last) = (time_us.min(*first), time_us.max(*last)),
+            None => drop(self.accounts.insert(account.to_owned(), (time_us, time_us))),
+        }
+    }
+
+    /// Notes that a person acted for an account.
+    pub fn join_account(&mut self, person: u32, account: &str, time_us: i64) {
+        let order = self.memberships.len() as u64;
+        let new = Membership { first_seen_us: time_us, last_seen_us: time_us, order };
+        let known = self.memberships.entry((person, account.to_owned())).or_insert(new);
+        known.first_seen_us = known.first_seen_us.min(time_us);
+        known.last_seen_us = known.last_seen_us.max(time_us);
+    }
+}
+
+fn set<K: Eq + Hash>(changes: &mut TraitChanges<K>, owner: K, name: &str, candidate: TraitValue) {
+    match changes.entry((owner, name.to_owned())) {
+        Entry::Occupied(mut known) => {
+            if candidate.wins_over(&known.get().winner) {
+                known.get_mut().winner = candidate;
             }
-            std::collections::hash_map::Entry::Vacant(free) => {
-                free.insert(candidate);
-            }
+        }
+        Entry::Vacant(free) => {
+            let first_ordinal = candidate.ordinal;
+            free.insert(TraitChange { winner: candidate, first_ordinal });
         }
     }
 }

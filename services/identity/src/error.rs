@@ -29,6 +29,9 @@ pub enum IdentityError {
     /// No such person.
     #[error("there is no such person")]
     PersonNotFound,
+    /// No such account.
+    #[error("there is no such account")]
+    AccountNotFound,
     /// Two persons with user ids are merged only by force.
     #[error("persons {from} and {into} both have a user id; set `force` if they are one all the same")]
     BothHaveUserId {
@@ -105,6 +108,7 @@ impl IdentityError {
             IdentityError::Invalid(_)
             | IdentityError::StaleSequence { .. }
             | IdentityError::PersonNotFound
+            | IdentityError::AccountNotFound
             | IdentityError::BothHaveUserId { .. }
             | IdentityError::RequestIdReused { .. }
             | IdentityError::ModuleDisabled { .. }
@@ -137,7 +141,7 @@ impl ServiceError for IdentityError {
             IdentityError::StaleSequence { .. } | IdentityError::BothHaveUserId { .. } | IdentityError::ModuleDisabled { .. } => {
                 Code::FailedPrecondition
             }
-            IdentityError::PersonNotFound => Code::NotFound,
+            IdentityError::PersonNotFound | IdentityError::AccountNotFound => Code::NotFound,
             IdentityError::NumbersExhausted { .. } | IdentityError::QueueFull => Code::ResourceExhausted,
             IdentityError::TenantUnknown { .. } | IdentityError::Stopping => Code::Unavailable,
             IdentityError::Store(error) => match **error {
@@ -163,6 +167,7 @@ impl ServiceError for IdentityError {
             IdentityError::Invalid(_) => "INVALID_REQUEST",
             IdentityError::StaleSequence { .. } => "STALE_SEQUENCE",
             IdentityError::PersonNotFound => "PERSON_NOT_FOUND",
+            IdentityError::AccountNotFound => "ACCOUNT_NOT_FOUND",
             IdentityError::BothHaveUserId { .. } => "BOTH_HAVE_USER_ID",
             IdentityError::RequestIdReused { .. } => "REQUEST_ID_REUSED",
             IdentityError::ModuleDisabled { .. } => "MODULE_DISABLED",
@@ -198,6 +203,7 @@ impl ServiceError for IdentityError {
             }
             IdentityError::Invalid(_)
             | IdentityError::PersonNotFound
+            | IdentityError::AccountNotFound
             | IdentityError::NumbersExhausted { .. }
             | IdentityError::QueueFull
             | IdentityError::Stopping

@@ -97,6 +97,9 @@ pub struct Id {
     pub key: Key,
 }
 
+/// An account's id is at most this long.
+const ACCOUNT_BYTES_MAX: usize = 1_024;
+
 /// Makes [`Id`]s: hashes with this process's seed and leaves out values that name nobody.
 #[derive(Debug, Clone)]
 pub struct Identifiers {
@@ -113,6 +116,12 @@ impl Identifiers {
     /// The identifier, or `None` when the value names nobody.
     pub fn parse(&self, kind: &str, value: String) -> Option<Id> {
         if self.is_blocked(&value) { None } else { Some(self.id(Kind::of(kind), value)) }
+    }
+
+    /// The account of this id, or `None` when the id names none. Longer ids than ingest takes in are none either: the store
+    /// could not index them.
+    pub fn account(&self, id: String) -> Option<String> {
+        if id.len() > ACCOUNT_BYTES_MAX || self.is_blocked(&id) { None } else { Some(id) }
     }
 
     /// The identifier, whatever its value.

@@ -1,6 +1,6 @@
 //! Identity: turns the identifiers of events into persons.
 //!
-//! It owns persons, identifiers, traits and the link log. Its invariants:
+//! It owns persons, identifiers, traits, accounts with their members, and the link log. Its invariants:
 //!
 //! - **The link log is the truth.** Every link, move, detachment and merge is a record, numbered per tenant without gaps;
 //!   who an identifier names now follows from replaying it. `persons` and `identifiers` are views kept in the same

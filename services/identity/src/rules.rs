@@ -12,6 +12,8 @@
 //!      login), since it is this user's from now on. Anything else stays where it is, and the conflict is recorded.
 //! 3. A logout detaches the event's device identifiers from the person, if it has a user id.
 //!
+//! The traits of an event are the person's; those of a GROUP event are the account's, of which the person becomes a member.
+//!
 //! So persons that both have a user id never become one here. A conflict or limit is recorded once per identifier and
 //! person, not with every event.
 
@@ -71,6 +73,8 @@ pub struct Subject {
     pub kind: EventKind,
     /// Traits of the person; of the account for GROUP.
     pub traits: Vec<(String, Value)>,
+    /// The account that a GROUP event is about; without one it only links identifiers.
+    pub account: Option<String>,
     /// For ALIAS.
     pub previous: Option<Previous>,
     /// A logout.
@@ -104,6 +108,7 @@ impl Rules {
         let ids = turn.identifiers(subject)?;
         let device = turn.device(&ids)?;
         if ids.is_empty() {
+            turn.set_account(0, subject);
             return Ok(Resolution { person: 0, device, first: false });
         }
         let login = ids[0].kind == Kind::UserId;
@@ -119,8 +124,9 @@ impl Rules {
             turn.log_out(person, &ids)?;
         }
         turn.see(person)?;
-        // GROUP carries the traits of an account.
-        if subject.kind != EventKind::Group {
+        if subject.kind == EventKind::Group {
+            turn.set_account(person, subject);
+        } else {
             turn.set_traits(person, &subject.traits)?;
         }
         Ok(Resolution { person, device, first })
@@ -359,14 +365,31 @@ impl Turn<'_> {
 
     fn set_traits(&mut self, person: u32, traits: &[(String, Value)]) -> Result<(), RegistryError> {
         for (name, value) in traits {
-            self.registry.counters.ordinals += 1;
-            let ordinal = self.registry.counters.ordinals;
-            self.effects.set_trait(person, name, value, self.time_us, ordinal);
+            let value = self.trait_value(value);
             if let Some(index) = profile_index(name) {
-                let value = TraitValue { value: value.clone(), time_us: self.time_us, ordinal };
-                self.registry.person(person)?.set_profile(index, value);
+                self.registry.person(person)?.set_profile(index, value.clone());
             }
+            self.effects.set_trait(person, name, value);
         }
         Ok(())
+    }
+
+    /// What a GROUP event says of its account, and of the person (0: nobody) as its member.
+    fn set_account(&mut self, person: u32, subject: &Subject) {
+        let Some(account) = &subject.account else { return };
+        self.effects.see_account(account, self.time_us);
+        if person != 0 {
+            self.effects.join_account(person, account, self.time_us);
+        }
+        for (name, value) in &subject.traits {
+            let value = self.trait_value(value);
+            self.effects.set_account_trait(account, name, value);
+        }
+    }
+
+    /// The value as the next one that this tenant sets.
+    fn trait_value(&mut self, value: &Value) -> TraitValue {
+        self.registry.counters.ordinals += 1;
+        TraitValue { value: value.clone(), time_us: self.time_us, ordinal: self.registry.counters.ordinals }
     }
 }

@@ -1,13 +1,15 @@
-//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve` and `persons` do the work.
+//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve`, `persons` and `accounts` do the work.
 
+mod accounts;
 mod persons;
 mod resolve;
 
 use segue_model::{Module, TenantId};
 use segue_proto::identity::v1::identity_service_server::IdentityService;
 use segue_proto::identity::v1::{
-    GetIdentityStatusRequest, GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse,
-    ListPersonsRequest, ListPersonsResponse, MergePersonsRequest, MergePersonsResponse, Person, ResolveBatchRequest, ResolveBatchResponse,
+    Account, GetAccountRequest, GetIdentityStatusRequest, GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest,
+    ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse, MergePersonsRequest, MergePersonsResponse, Person,
+    ResolveBatchRequest, ResolveBatchResponse,
 };
 use segue_runtime::TenantDirectory;
 use segue_runtime::caller::{Caller, Role};
@@ -66,6 +68,13 @@ impl IdentityService for Identity {
     async fn get_person(&self, request: Request<GetPersonRequest>) -> Result<Response<Person>, Status> {
         reply(match self.admit(&request, Role::Analyst) {
             Ok(tenant) => self.person(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.account(&tenant, request.into_inner()).await,
             Err(error) => Err(error),
         })
     }

@@ -1,9 +1,11 @@
-//! All SQL of identity: `load` fills the registry, `write` makes effects durable, `read` answers questions, `outbox` hands
-//! changes to the log.
+//! All SQL of identity: `load` fills the registry, `write` makes effects durable (`limits` leaves out what there is no room
+//! for), `read` answers questions, `accounts` does both for accounts, `outbox` hands changes to the log.
 //!
 //! The link log is the truth; `persons` and `identifiers` are views over it that are kept in the same transaction. Row lists
 //! travel as one JSON text per statement (see `segue_store`).
 
+pub(crate) mod accounts;
+mod limits;
 pub(crate) mod load;
 pub(crate) mod outbox;
 pub(crate) mod read;
@@ -42,6 +44,11 @@ fn number(value: i64) -> Result<u32, IdentityError> {
 
 fn counter(value: i64) -> Result<u64, IdentityError> {
     u64::try_from(value).map_err(|_| IdentityError::Corrupt { what: "counter" })
+}
+
+/// A moment as the APIs say it.
+fn timestamp(time_us: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time_us.div_euclid(1_000_000), nanos: (time_us.rem_euclid(1_000_000) * 1_000) as i32 }
 }
 
 fn trait_value(bytes: &[u8]) -> Result<Value, IdentityError> {

@@ -59,6 +59,7 @@ fn parse_subject(identifiers: &Identifiers, subject: SubjectProto) -> Subject {
             }
         });
     }
+    let account = if kind == EventKind::Group { identifiers.account(subject.account_id) } else { None };
     let previous = match kind {
         EventKind::Alias => identifiers.parse(Kind::UserId.name(), subject.previous_id).map(|user| {
             let anonymous = identifiers.id(Kind::AnonymousId, user.value.clone());
@@ -69,5 +70,5 @@ fn parse_subject(identifiers: &Identifiers, subject: SubjectProto) -> Subject {
     // Maps have no order; the order of names makes runs repeatable.
     let mut traits: Vec<_> = subject.traits.into_iter().filter(|(name, _)| !name.contains('\0')).collect();
     traits.sort_by(|a, b| a.0.cmp(&b.0));
-    Subject { ids, time_us: subject.time_us, kind, traits, previous, logout: subject.logout }
+    Subject { ids, time_us: subject.time_us, kind, traits, account, previous, logout: subject.logout }
 }

@@ -8,7 +8,7 @@ use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::{GetIdentityStatusResponse, LinkKind, LinkRecord, LinkedIdentifier, Person, Trait};
 use segue_store::{Db, Tx, on_db, on_tx};
 
-use super::{counter, json, number, person_id, trait_value};
+use super::{accounts, counter, json, number, person_id, timestamp, trait_value};
 use crate::error::IdentityError;
 use crate::registry::TraitValue;
 
@@ -64,11 +64,6 @@ const LIST_LINKS_OF_POSTGRES: &str = "SELECT sequence, kind, person, other_perso
     ORDER BY 1 LIMIT $3";
 
 const FIND_COUNTS: &str = "SELECT persons, devices, merged FROM tenants WHERE tenant = $1";
-
-/// A moment as the APIs say it.
-fn timestamp(time_us: i64) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: time_us.div_euclid(1_000_000), nanos: (time_us.rem_euclid(1_000_000) * 1_000) as i32 }
-}
 
 /// The person with this number, or the one that it was merged into.
 pub(crate) async fn find_by_number(db: &Db, tenant: &TenantId, person: u32) -> Result<Option<Person>, IdentityError> {
@@ -127,6 +122,13 @@ async fn load(tx: &mut Tx, tenant: &TenantId, roots: &[u32]) -> Result<Vec<Perso
     let list = json(&root_of.keys().collect::<Vec<_>>())?;
     add_identifiers(tx, tenant, &list, &root_of, &mut persons).await?;
     add_traits(tx, tenant, &list, &root_of, &mut persons).await?;
+    for (member, account) in accounts::of_members(tx, tenant, &list).await? {
+        let person = person_of(member, &root_of, &mut persons)?;
+        // Several members of one person may belong to the account: the last time that one was seen gives the place.
+        if !person.account_ids.contains(&account) {
+            person.account_ids.push(account);
+        }
+    }
     Ok(persons.into_values().collect())
 }
 

@@ -8,9 +8,10 @@ use segue_proto::events::v1::identity_change::Change;
 use segue_proto::events::v1::{IdentityChange, IdentityChangeBatch, PersonMerged};
 use segue_proto::identity::v1::LinkKind;
 use segue_store::{Tx, on_tx};
+use serde::Serialize;
 
-use super::json;
-use crate::effects::Effects;
+use super::{accounts, json, limits};
+use crate::effects::{Effects, TraitChanges};
 use crate::error::IdentityError;
 use crate::registry::Counters;
 
@@ -113,14 +114,13 @@ pub(crate) async fn write(tx: &mut Tx, tenant: &TenantId, effects: Effects, coun
             .collect();
         run(tx, tenant, ADD_LINKS_SQLITE, ADD_LINKS_POSTGRES, &json(&rows)?).await?;
     }
-    if !effects.traits.is_empty() {
-        let mut rows: Vec<(u32, &str, String, i64, u64)> = effects
-            .traits
-            .iter()
-            .map(|((person, name), value)| (*person, name.as_str(), hex::encode(value.value.encode_to_vec()), value.time_us, value.ordinal))
-            .collect();
-        rows.sort_unstable();
-        run(tx, tenant, PUT_TRAITS_SQLITE, PUT_TRAITS_POSTGRES, &json(&rows)?).await?;
+    let mut traits = effects.traits;
+    limits::of_person_traits(tx, tenant, &mut traits).await?;
+    if !traits.is_empty() {
+        run(tx, tenant, PUT_TRAITS_SQLITE, PUT_TRAITS_POSTGRES, &trait_rows(&traits)?).await?;
+    }
+    if !effects.accounts.is_empty() {
+        accounts::write(tx, tenant, &effects.accounts, effects.account_traits, effects.memberships).await?;
     }
     if let Some(changes) = changes {
         add_to_outbox(tx, tenant, &changes).await?;
@@ -128,7 +128,27 @@ pub(crate) async fn write(tx: &mut Tx, tenant: &TenantId, effects: Effects, coun
     put_counters(tx, tenant, counters).await
 }
 
-async fn run(tx: &mut Tx, tenant: &TenantId, sqlite: &'static str, postgres: &'static str, rows: &str) -> Result<(), IdentityError> {
+/// Rows of `[owner, name, value, time_us, ordinal]`, by key.
+pub(super) fn trait_rows<K: Serialize + Ord>(changes: &TraitChanges<K>) -> Result<String, IdentityError> {
+    let mut rows: Vec<(&K, &str, String, i64, u64)> = changes
+        .iter()
+        .map(|((owner, name), change)| {
+            let value = &change.winner;
+            (owner, name.as_str(), hex::encode(value.value.encode_to_vec()), value.time_us, value.ordinal)
+        })
+        .collect();
+    rows.sort_unstable();
+    json(&rows)
+}
+
+/// Runs a statement over rows of a tenant.
+pub(super) async fn run(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    sqlite: &'static str,
+    postgres: &'static str,
+    rows: &str,
+) -> Result<(), IdentityError> {
     let sql = tx.sql(sqlite, postgres);
     on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(rows).execute(conn).await.map(drop))?;
     Ok(())

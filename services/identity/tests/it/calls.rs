@@ -148,6 +148,9 @@ async fn roles_bound_what_a_caller_may_do() -> Result<()> {
     let number = GetPersonRequest { who: Some(Who::Number(1)) };
     assert_eq!(client.get_person(as_role(Role::Writer, number.clone())).await.expect_err("writer").code(), Code::PermissionDenied);
     assert!(client.get_person(as_role(Role::Analyst, number)).await.is_ok());
+    let account = segue_proto::identity::v1::GetAccountRequest { account_id: "acme".into() };
+    assert_eq!(client.get_account(as_role(Role::Writer, account.clone())).await.expect_err("writer").code(), Code::PermissionDenied);
+    assert_eq!(client.get_account(as_role(Role::Analyst, account)).await.expect_err("none yet").code(), Code::NotFound);
     let merge = MergePersonsRequest { from: 1, into: 2, force: true, ..MergePersonsRequest::default() };
     assert_eq!(client.merge_persons(as_role(Role::Analyst, merge.clone())).await.expect_err("analyst").code(), Code::PermissionDenied);
     assert!(client.merge_persons(as_role(Role::Editor, merge)).await.is_ok());

@@ -1,7 +1,7 @@
 //! A running service over a temporary store and log, and a short notation for events.
 //!
-//! An event is a line of words: `kind:value` is an identifier, with the short kinds below; `logout`, `group`, `identify` and
-//! `alias:value` say what it is; `name=value` sets a trait; `@n` sets its time in seconds.
+//! An event is a line of words: `kind:value` is an identifier, with the short kinds below; `logout`, `group`, `identify`,
+//! `alias:value` and `account:value` (a GROUP about it) say what it is; `name=value` sets a trait; `@n` sets its time in seconds.
 
 use std::time::Duration;
 
@@ -114,6 +114,9 @@ pub(crate) fn event(line: &str) -> Subject {
         } else if let Some(previous) = word.strip_prefix("alias:") {
             subject.kind = EventKind::Alias as i32;
             subject.previous_id = previous.to_owned();
+        } else if let Some(account) = word.strip_prefix("account:") {
+            subject.kind = EventKind::Group as i32;
+            subject.account_id = account.to_owned();
         } else if let Some((name, value)) = word.split_once('=') {
             subject.traits.insert(name.to_owned(), text(value));
         } else if let Some((kind, value)) = word.split_once(':') {

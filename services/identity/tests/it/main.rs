@@ -1,5 +1,6 @@
 //! Identity as its callers see it, on every store there is.
 
+mod accounts;
 mod calls;
 mod changes;
 mod harness;

@@ -1,6 +1,8 @@
 //! The rules against a slow and plain reading of them that keeps one list of identifiers and looks through it all each
 //! time, on random streams of events.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use segue_proto::events::v1::EventKind;
 use segue_proto::identity::v1::{LinkKind, Subject};
@@ -13,11 +15,13 @@ const OF_DEVICE: [&str; 3] = ["anonymous_id", "device_id", "push_token"];
 
 type Name = (String, String);
 
-/// Every identifier with the person that it names, and every trait with its person.
+/// Every identifier with the person that it names, and every trait with its person or account.
 #[derive(Default)]
 pub(crate) struct Reference {
     owners: Vec<(Name, usize)>,
     traits: Vec<(usize, String, i64, String)>,
+    account_traits: Vec<(String, String, i64, String)>,
+    members: Vec<(usize, String)>,
     devices: Vec<Name>,
     persons: usize,
     pub(crate) merges: Vec<(u32, u32)>,
@@ -58,6 +62,11 @@ impl Reference {
                 *owner = into;
             }
         }
+        for (member, _) in &mut self.members {
+            if *member == from {
+                *member = into;
+            }
+        }
         self.merges.push((from as u32, into as u32));
     }
 
@@ -90,6 +99,11 @@ impl Reference {
                 self.devices.len()
             }
         });
+        if event.kind() == EventKind::Group && !event.account_id.is_empty() {
+            for (name, value) in &event.traits {
+                self.account_traits.push((event.account_id.clone(), name.clone(), event.time_us, format!("{value:?}")));
+            }
+        }
         if names.is_empty() {
             return (0, device as u32);
         }
@@ -119,7 +133,11 @@ impl Reference {
                 }
             }
         }
-        if event.kind() != EventKind::Group {
+        if event.kind() == EventKind::Group {
+            if !event.account_id.is_empty() {
+                self.members.push((person, event.account_id.clone()));
+            }
+        } else {
             for (name, value) in &event.traits {
                 self.traits.push((person, name.clone(), event.time_us, format!("{value:?}")));
             }
@@ -151,16 +169,30 @@ impl Reference {
         }
     }
 
-    /// The winning value of each trait of a person.
+    /// The winning value of a trait of a person.
     pub(crate) fn trait_of(&self, person: usize, name: &str) -> Option<String> {
-        let mut best: Option<&(usize, String, i64, String)> = None;
-        for candidate in self.traits.iter().filter(|(owner, of, ..)| *owner == person && of == name) {
-            if best.is_none_or(|known| candidate.2 >= known.2) {
-                best = Some(candidate);
-            }
-        }
-        best.map(|(.., value)| value.clone())
+        winner(self.traits.iter().filter(|(owner, of, ..)| *owner == person && of == name).map(|(.., time, value)| (*time, value)))
     }
+
+    /// The winning value of a trait of an account.
+    pub(crate) fn trait_of_account(&self, account: &str, name: &str) -> Option<String> {
+        winner(self.account_traits.iter().filter(|(owner, of, ..)| owner == account && of == name).map(|(.., time, value)| (*time, value)))
+    }
+
+    /// Who belongs to an account.
+    pub(crate) fn members_of(&self, account: &str) -> BTreeSet<usize> {
+        self.members.iter().filter(|(_, of)| of == account).map(|(person, _)| *person).collect()
+    }
+
+    /// The accounts of a person.
+    pub(crate) fn accounts_of(&self, person: usize) -> BTreeSet<String> {
+        self.members.iter().filter(|(member, _)| *member == person).map(|(_, account)| account.clone()).collect()
+    }
+}
+
+/// The latest value, of equal times the last one.
+fn winner<'a>(candidates: impl Iterator<Item = (i64, &'a String)>) -> Option<String> {
+    candidates.max_by_key(|(time_us, _)| *time_us).map(|(_, value)| value.clone())
 }
 
 /// A line of an event: few values, so that they meet often.
@@ -177,6 +209,7 @@ pub(crate) fn line() -> impl Strategy<Value = String> {
         8 => Just(String::new()),
         2 => Just("logout".to_owned()),
         1 => Just("group plan=g".to_owned()),
+        2 => (0..3u8, 0..3u8).prop_map(|(account, plan)| format!("account:g{account} plan={plan}")),
         3 => (0..3u8, 0..3u8).prop_map(|(a, b)| format!("identify plan={a} df_membership={b}")),
         1 => prop_oneof![Just("A"), Just("B"), Just("1"), Just("2"), Just("0")].prop_map(|previous| format!("alias:{previous}")),
     ];

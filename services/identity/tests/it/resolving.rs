@@ -1,9 +1,11 @@
 //! ResolveBatch through the service: one answer per batch, whatever happens between.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use proptest::prelude::*;
 use segue_identity::Config;
-use segue_proto::identity::v1::{GetPersonRequest, ResolveBatchResponse, get_person_request::Who};
+use segue_proto::identity::v1::{GetAccountRequest, GetPersonRequest, ResolveBatchResponse, get_person_request::Who};
 use segue_runtime::transport::for_tenant;
 use segue_testkit::{TempStore, stores};
 use tonic::Code;
@@ -174,9 +176,26 @@ async fn follow(store: &TempStore, batches: &[(Vec<String>, bool, bool)]) -> Res
                 assert_eq!(person.number, owner);
                 let plan = person.traits.iter().find(|set| set.name == "plan").and_then(|set| set.value.clone());
                 assert_eq!(plan.map(|value| format!("{value:?}")), reference.trait_of(owner as usize, "plan"));
+                assert_eq!(person.account_ids.into_iter().collect::<BTreeSet<_>>(), reference.accounts_of(owner as usize));
             }
             Err(status) => assert_eq!((status.code(), owner), (Code::NotFound, 0)),
         }
+    }
+    for account in ["g0", "g1", "g2"] {
+        let request = GetAccountRequest { account_id: account.to_owned() };
+        let (persons, plan) = match process.client.get_account(for_tenant(&shop(), request)).await {
+            Ok(found) => {
+                let found = found.into_inner();
+                let plan = found.traits.iter().find(|set| set.name == "plan").and_then(|set| set.value.clone());
+                (found.persons, plan.map(|value| format!("{value:?}")))
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::NotFound);
+                (0, None)
+            }
+        };
+        assert_eq!(persons, reference.members_of(account).len() as u64, "{account}");
+        assert_eq!(plan, reference.trait_of_account(account, "plan"), "{account}");
     }
     process.stop().await?;
     log.close().await?;

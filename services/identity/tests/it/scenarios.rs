@@ -51,7 +51,8 @@ impl World {
         }
         let mut traits: Vec<_> = event.traits.into_iter().collect();
         traits.sort_by(|a, b| a.0.cmp(&b.0));
-        let subject = Subject { ids, time_us: event.time_us, kind, traits, previous, logout: event.logout };
+        let account = self.identifiers.account(event.account_id);
+        let subject = Subject { ids, time_us: event.time_us, kind, traits, account, previous, logout: event.logout };
         self.rules.resolve(&mut self.registry, &mut self.effects, &subject).expect("everything is loaded")
     }
 
@@ -289,7 +290,7 @@ fn the_later_event_time_wins_per_trait_and_of_equal_times_the_later_event() {
     {
         world.resolve(event(line));
     }
-    let value = |name: &str| world.effects.traits.get(&(1, name.to_owned())).map(|value| value.value.clone());
+    let value = |name: &str| world.effects.traits.get(&(1, name.to_owned())).map(|change| change.winner.value.clone());
     assert_eq!(value("name"), Some(crate::harness::text("b")));
     assert_eq!(value("plan"), Some(crate::harness::text("y")));
 }

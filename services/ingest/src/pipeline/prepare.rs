@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use prost::Message;
 use segue_log::StoredBatch;
 use segue_model::TenantId;
-use segue_proto::events::v1::{AcceptedBatch, AcceptedEvent, Event};
+use segue_proto::events::v1::{AcceptedBatch, AcceptedEvent, Event, EventKind};
 use segue_proto::identity::v1::Subject;
 
 use super::enrich::{Dimensions, Enricher};
@@ -149,6 +149,7 @@ impl Preparer<'_> {
             Some(snapshot) => snapshot.canonical_event(&event.name).to_owned(),
             None => event.name.clone(),
         };
+        let account_id = account_of(&event);
         let dimensions = self.enricher.dimensions_of(&mut event);
         let subject = Subject {
             identifiers: std::mem::take(&mut event.identifiers),
@@ -157,6 +158,7 @@ impl Preparer<'_> {
             traits: std::mem::take(&mut event.traits),
             previous_id: std::mem::take(&mut event.previous_id),
             logout: name == LOGOUT,
+            account_id,
         };
         let prepared = Prepared {
             event,
@@ -170,6 +172,14 @@ impl Preparer<'_> {
             time_is_final,
         };
         (prepared, subject)
+    }
+}
+
+/// The account that a GROUP event is about; of other events identity does not ask it.
+fn account_of(event: &Event) -> String {
+    match &event.context {
+        Some(context) if event.kind() == EventKind::Group => context.account_id.clone(),
+        Some(_) | None => String::new(),
     }
 }
 

@@ -107,6 +107,9 @@ impl IdentityService for Identity {
     async fn get_person(&self, _: Request<GetPersonRequest>) -> Result<Response<Person>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn get_account(&self, _: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn list_persons(&self, _: Request<ListPersonsRequest>) -> Result<Response<ListPersonsResponse>, Status> {
         Err(Status::unimplemented(""))
     }
@@ -619,6 +622,31 @@ async fn a_resolved_event_has_four_times_two_names_typed_properties_and_dimensio
     assert_eq!((resolved[1].time_us, resolved[1].original_time_us), (NOW_US, NOW_US), "the time of a replay is final");
     assert_eq!(resolved[2].kind(), EventKind::Identify);
     let _ = &world.backends;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identity_is_told_the_account_of_group_events_alone() {
+    let world = World::new(backends().remove(0)).await;
+    let tenant = world.tenant();
+    let of_account = |id: &str, kind: EventKind| {
+        let mut accepted = accepted(id, "u");
+        let event = accepted.event.as_mut().expect("an event");
+        event.kind = kind.into();
+        event.context = Some(Context { account_id: "acme".into(), ..Context::default() });
+        event.traits = [("plan".to_owned(), text("pro"))].into();
+        (tenant.clone(), accepted)
+    };
+    world.append(vec![of_account("1", EventKind::Group), of_account("2", EventKind::Identify)]).await;
+    let process = world.start().await;
+    world.settle(&process).await;
+    process.stop().await;
+    let subjects: Vec<Subject> =
+        world.identity.registry.lock().answered.values().flat_map(|(_, asked, _)| asked.subjects.clone()).collect();
+    let told: Vec<(EventKind, &str, usize)> =
+        subjects.iter().map(|subject| (subject.kind(), subject.account_id.as_str(), subject.traits.len())).collect();
+    assert_eq!(told, [(EventKind::Group, "acme", 1), (EventKind::Identify, "", 1)]);
+    let resolved: Vec<String> = world.resolved().await.into_iter().map(|(_, event)| event.account_id).collect();
+    assert_eq!(resolved, ["acme", "acme"], "the events themselves keep it");
 }
 
 /// Prints events per second through the pipeline, with an identity that costs little.
