@@ -23,6 +23,12 @@ pub enum AnalyticsError {
         /// Whose.
         tenant: String,
     },
+    /// The tenant is not in the directory yet.
+    #[error("tenant {tenant} is not known here yet: retry in a moment")]
+    TenantUnknown {
+        /// Which.
+        tenant: String,
+    },
     /// The report cannot be computed.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -59,6 +65,7 @@ impl ServiceError for AnalyticsError {
         match self {
             Self::Caller(error) => error.code(),
             Self::ModuleDisabled { .. } => Code::FailedPrecondition,
+            Self::TenantUnknown { .. } => Code::Unavailable,
             Self::Report(error) => error.code(),
             Self::Busy => Code::ResourceExhausted,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
@@ -77,6 +84,7 @@ impl ServiceError for AnalyticsError {
         match self {
             Self::Caller(error) => error.reason(),
             Self::ModuleDisabled { .. } => "MODULE_DISABLED",
+            Self::TenantUnknown { .. } => "TENANT_UNKNOWN",
             Self::Report(error) => error.reason(),
             Self::Busy => "TOO_MANY_QUERIES",
             Self::DeadlineExceeded { .. } => "QUERY_TOO_LONG",
@@ -93,6 +101,7 @@ impl ServiceError for AnalyticsError {
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::ModuleDisabled { tenant } => vec![("module", "analytics".to_owned()), ("tenant", tenant.clone())],
+            Self::TenantUnknown { tenant } => vec![("tenant", tenant.clone())],
             Self::Scan(ScanError::File { file, .. }) | Self::Report(ReportError::Scan(ScanError::File { file, .. })) => {
                 vec![("file", file.clone())]
             }
@@ -116,7 +125,7 @@ impl ServiceError for AnalyticsError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy | Self::Scan(ScanError::NotLoaded { .. }) => Some(Duration::from_secs(1)),
+            Self::Busy | Self::TenantUnknown { .. } | Self::Scan(ScanError::NotLoaded { .. }) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -61,8 +61,11 @@ impl Service {
     async fn tenant<T>(&self, request: &Request<T>) -> Result<Arc<Tenant>, AnalyticsError> {
         let caller = Caller::of(request)?;
         let id = caller.tenant_with(Role::Analyst)?;
-        let tenant = self.tenants.get(id).filter(|tenant| tenant.modules.contains(Module::Analytics));
-        let tenant = tenant.ok_or_else(|| AnalyticsError::ModuleDisabled { tenant: id.to_string() })?;
+        // The gateway knows the tenant, or the call would not be here: the directory is behind, which passes.
+        let tenant = self.tenants.get(id).ok_or_else(|| AnalyticsError::TenantUnknown { tenant: id.to_string() })?;
+        if !tenant.modules.contains(Module::Analytics) {
+            return Err(AnalyticsError::ModuleDisabled { tenant: id.to_string() });
+        }
         self.index.load(id).await?;
         Ok(tenant)
     }

@@ -272,7 +272,19 @@ impl Settings {
                 }
             }
         }
-        if self.log.url.is_empty() || self.log.url.starts_with("embedded:") {
+        let open_to_others = self.server.internal_listen.parse::<std::net::SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if open_to_others && self.peers.cluster_token.is_empty() {
+            faults.push(FieldViolation::new(
+                "peers.cluster_token",
+                "needed: whoever reaches server.internal_listen could act as any tenant without it",
+            ));
+        }
+        if !self.peers.cluster_token.bytes().all(|b| b.is_ascii_graphic()) {
+            faults
+                .push(FieldViolation::new("peers.cluster_token", "letters, digits and signs of ASCII only, since it travels in a header"));
+        }
+        let uses_log = here.iter().any(|service| *service != Service::Gateway);
+        if uses_log && (self.log.url.is_empty() || self.log.url.starts_with("embedded:")) {
             faults.push(FieldViolation::new("log.url", "the embedded log belongs to one process; several need nats://…"));
         }
     }
@@ -308,6 +320,17 @@ mod tests {
     fn defaults_are_valid_and_run_everything() {
         assert_eq!(Settings::default().faults(), []);
         assert_eq!(Settings::default().services(), Service::ALL);
+    }
+
+    #[test]
+    fn an_internal_listener_that_others_reach_needs_a_token() {
+        let server = ServerSettings {
+            services: vec!["gateway".to_owned()],
+            internal_listen: "0.0.0.0:7172".to_owned(),
+            ..ServerSettings::default()
+        };
+        let faults = Settings { server, ..Settings::default() }.faults();
+        assert!(faults.iter().any(|fault| fault.field == "peers.cluster_token"), "{faults:?}");
     }
 
     #[test]
