@@ -10,7 +10,7 @@ use crate::accept::{Candidate, reason, shape, time::timestamp, who};
 use crate::taxonomy::coerce;
 
 /// Source of events whose mapping names none.
-const SOURCE: &str = "import";
+pub(super) const SOURCE: &str = "import";
 
 /// A row: the values of the mapped columns, in the order of [`Plan::columns`]; None is missing.
 pub type Cells = Vec<Option<Value>>;

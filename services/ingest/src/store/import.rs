@@ -30,8 +30,10 @@ pub struct ImportRow {
     pub file_name: String,
     /// SHA-256 of the decompressed content.
     pub content_digest: Vec<u8>,
-    /// SHA-256 of the mapping.
-    pub mapping_digest: Vec<u8>,
+    /// SHA-256 of the source: the unique index over this and the content's digest lets the rows of a file in once per source. The
+    /// column is older than this rule and has its name from when it held the digest of the whole mapping.
+    #[sqlx(rename = "mapping_digest")]
+    pub source_digest: Vec<u8>,
     /// prost `Mapping`.
     pub mapping: Vec<u8>,
     /// The stored file is gzip.
@@ -58,7 +60,8 @@ const INSERT: &str =
     "INSERT INTO import (id, tenant, node, created_at_us, finished_at_us, state, file_name, content_digest, mapping_digest,
         mapping, compressed, rows_read, accepted, quarantined, rejected, bytes_read, bytes_total, faults, error)
     VALUES ($1, $2, $3, $4, 0, 1, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, $10, $11, '') ON CONFLICT DO NOTHING";
-const FIND_SAME: &str = "SELECT * FROM import WHERE tenant = $1 AND content_digest = $2 AND mapping_digest = $3 AND state IN (1, 2)";
+const FIND_SAME_CONTENT: &str =
+    "SELECT * FROM import WHERE tenant = $1 AND content_digest = $2 AND state IN (1, 2) ORDER BY created_at_us, id";
 const FIND: &str = "SELECT * FROM import WHERE tenant = $1 AND id = $2";
 const LIST: &str = "SELECT * FROM import WHERE tenant = $1 AND (created_at_us < $2 OR (created_at_us = $2 AND id < $3))
     ORDER BY created_at_us DESC, id DESC LIMIT $4";
@@ -68,17 +71,17 @@ const ADVANCE: &str = "UPDATE import SET rows_read = $3, accepted = $4, quaranti
 const FINISH: &str = "UPDATE import SET state = $2, error = $3, finished_at_us = $4, bytes_read = $5 WHERE id = $1 AND state = 1";
 const CANCEL: &str = "UPDATE import SET state = 4, finished_at_us = $3 WHERE tenant = $1 AND id = $2 AND state = 1";
 
-/// Adds an import unless the same one is running or has succeeded. True: it was added.
+/// Adds an import unless one of the same content and source is running or has succeeded. True: it was added.
 pub async fn insert(db: &Db, row: &ImportRow) -> Result<bool, StoreError> {
     let rows = on_writer!(db, pool => sqlx::query(INSERT).bind(&row.id).bind(&row.tenant).bind(&row.node).bind(row.created_at_us)
-        .bind(&row.file_name).bind(&row.content_digest).bind(&row.mapping_digest).bind(&row.mapping).bind(row.compressed)
+        .bind(&row.file_name).bind(&row.content_digest).bind(&row.source_digest).bind(&row.mapping).bind(row.compressed)
         .bind(row.bytes_total).bind(&row.faults).execute(pool).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
 }
 
-/// The import of the same content with the same mapping.
-pub async fn find_same(db: &Db, tenant: &str, content: &[u8], mapping: &[u8]) -> Result<Option<ImportRow>, StoreError> {
-    Ok(on_writer!(db, pool => sqlx::query_as(FIND_SAME).bind(tenant).bind(content).bind(mapping).fetch_optional(pool).await)?)
+/// Imports of the same content that are running or have succeeded, whatever their mapping.
+pub async fn find_same_content(db: &Db, tenant: &str, content: &[u8]) -> Result<Vec<ImportRow>, StoreError> {
+    Ok(on_writer!(db, pool => sqlx::query_as(FIND_SAME_CONTENT).bind(tenant).bind(content).fetch_all(pool).await)?)
 }
 
 /// An import by its id.

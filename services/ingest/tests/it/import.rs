@@ -26,6 +26,8 @@ use tonic::{Code, Status};
 
 use crate::harness::*;
 
+mod uploads;
+
 /// What outlives a process.
 struct World {
     backends: Backends,
@@ -47,6 +49,23 @@ impl World {
         let tenant = new_tenant();
         let tenants = TenantDirectory::fixed(vec![Tenant::new(tenant.clone(), [Module::Ingest].into_iter().collect())]);
         World { backends, log, tenant, tenants, data: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Files of imports and uploads.
+    fn spooled(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.data.path().join("imports")).expect("the folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != "node").collect()
+    }
+
+    /// Waits until files are there, or none.
+    async fn until_spooled(&self, some: bool) {
+        let wait = async {
+            while self.spooled().is_empty() == some {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("files: {:?}", self.spooled()));
     }
 
     async fn start(&self) -> Process {
@@ -90,7 +109,11 @@ impl World {
 
 impl Process {
     async fn create(&mut self, mapping: Mapping, name: &str, content: &[u8]) -> Result<Import, Status> {
-        let start = ImportStart { mapping: Some(mapping), file_name: name.to_owned(), size_bytes: content.len() as u64 };
+        self.create_announced(mapping, name, content, content.len() as u64).await
+    }
+
+    async fn create_announced(&mut self, mapping: Mapping, name: &str, content: &[u8], size_bytes: u64) -> Result<Import, Status> {
+        let start = ImportStart { mapping: Some(mapping), file_name: name.to_owned(), size_bytes };
         let mut parts = vec![CreateImportRequest { part: Some(Part::Start(start)) }];
         parts.extend(content.chunks(100_000).map(|chunk| CreateImportRequest { part: Some(Part::Chunk(chunk.to_vec())) }));
         let request = request_as(Role::Editor, &self.tenant, futures::stream::iter(parts));
@@ -115,6 +138,11 @@ impl Process {
     async fn stop(self) {
         self.tasks.stop(Duration::from_secs(60)).await.expect("it stops");
     }
+}
+
+/// The reason of an error.
+fn reason(status: &Status) -> String {
+    tonic_types::StatusExt::get_details_error_info(status).expect("a reason").reason
 }
 
 fn mapping() -> Mapping {
