@@ -203,6 +203,8 @@ mod tests {
                 listen: "127.0.0.1:7171".into(),
                 drain_timeout_ms: 10,
                 services: vec!["all".into()],
+                partitions: Vec::new(),
+                limits_of: BTreeMap::from([("user_id".to_owned(), 1)]),
                 cluster_token: String::new(),
                 store_url: String::new(),
             }

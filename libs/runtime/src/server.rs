@@ -1,5 +1,7 @@
 //! The server: HTTP/1.1 and HTTP/2 on one listener, limits against slow and greedy peers, and a drain with an end.
 
+mod opening;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +13,12 @@ use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service, ServiceExt};
 
+use self::opening::Opening;
 use crate::transport::{CLUSTER_TOKEN_HEADER, ClusterToken};
 
 /// Limits of a listener.
@@ -22,7 +26,7 @@ use crate::transport::{CLUSTER_TOKEN_HEADER, ClusterToken};
 pub struct ServerLimits {
     /// How long open calls may go on after the stop was asked for.
     pub drain_timeout: Duration,
-    /// How long a client may take to send its headers.
+    /// How long a client may take to begin after it connected, and to send its headers.
     pub header_timeout: Duration,
     /// Most streams per connection.
     pub streams_max: u32,
@@ -40,6 +44,18 @@ impl Default for ServerLimits {
         }
     }
 }
+
+impl ServerLimits {
+    /// The same for a listener of peers: one of them sends the calls of all its clients over one connection, and bounds them
+    /// itself. With a client's limit, streams that stay open would leave no place for anybody's calls.
+    pub fn internal(self) -> Self {
+        Self { streams_max: 100_000, ..self }
+    }
+}
+
+/// After how much silence the kernel asks whether the peer is still there, and how often it repeats that.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Serves `router` until `stopping`; then finishes open calls, up to the drain timeout.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, stopping: CancellationToken) -> anyhow::Result<()> {
@@ -64,7 +80,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             () = stopping.cancelled() => break,
         };
         let connection = builder.serve_connection_with_upgrades(
-            prepared(stream),
+            prepared(stream, &limits),
             hyper_util::service::TowerToHyperService::new(with_peer(router.clone(), peer)),
         );
         let connection = graceful.watch(connection.into_owned());
@@ -86,10 +102,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     Ok(())
 }
 
-fn prepared(stream: TcpStream) -> TokioIo<TcpStream> {
+fn prepared(stream: TcpStream, limits: &ServerLimits) -> TokioIo<Opening<TcpStream>> {
     // Small answers must not wait for more to come; if it cannot be set, they do.
     let _ = stream.set_nodelay(true);
-    TokioIo::new(stream)
+    // Peers that vanished without a word are found out also while nothing is to be sent to them; if it cannot be set, later.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    TokioIo::new(Opening::new(stream, limits.header_timeout))
 }
 
 fn connection_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {

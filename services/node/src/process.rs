@@ -222,7 +222,7 @@ impl Parts<'_> {
             let listener = bind(&settings.server.internal_listen).await?;
             internal_address = Some(listener.local_addr()?);
             let routes = self.internal.add_service(health_service).into_axum_router().layer(RequireClusterToken(settings.cluster_token()));
-            servers.push(spawn_server(listener, routes, limits, &listeners));
+            servers.push(spawn_server(listener, routes, limits.internal(), &listeners));
         }
         Ok(Process {
             edge: edge_address,
