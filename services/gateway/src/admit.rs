@@ -16,7 +16,7 @@ use crate::limits::{Limits, TenantLimits};
 use crate::record::{KeyRecord, TenantRecord};
 use crate::secret::KeyKind;
 
-/// With an operator key: the tenant to act on.
+/// With an operator key: the tenant to act on. A tenant's key may name its own and no other.
 const ACT_AS_TENANT: &str = "x-segue-act-as-tenant";
 
 /// How often a stream's right to go on is looked at again. With the memory of keys: revocation is felt within 5 s.
@@ -87,6 +87,10 @@ impl Admission {
             AccessError::KeyStoreDown
         };
         if let Some(id) = &key.tenant {
+            // Silence would let the client believe that it acted on the other one.
+            if headers.get_all(ACT_AS_TENANT).iter().any(|named| named.as_bytes() != id.as_str().as_bytes()) {
+                return Err(AccessError::OtherTenant { own: id.clone() });
+            }
             let tenant = self.directory.get_or_refresh(id).await.map_err(store_down)?;
             return tenant.map(Some).ok_or_else(|| AccessError::TenantNotLoaded(id.clone()));
         }

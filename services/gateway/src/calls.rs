@@ -51,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) metering: Metering,
     /// Streams in either direction bring their own deadlines.
     pub(crate) is_stream: bool,
+    /// The client sends a stream.
+    pub(crate) sends_stream: bool,
 }
 
 /// All RPCs by path.
@@ -77,7 +79,7 @@ impl Calls {
                     };
                     let for_write_keys = FOR_WRITE_KEYS.contains(&path.as_str());
                     let is_stream = method.client_streaming() || method.server_streaming();
-                    calls.insert(path, Call { destination, for_write_keys, metering, is_stream });
+                    calls.insert(path, Call { destination, for_write_keys, metering, is_stream, sends_stream: method.client_streaming() });
                 }
             }
         }

@@ -25,8 +25,14 @@ pub struct Config {
     pub requests_per_second: u32,
     /// Bytes of ingestion per second and tenant (before decompression), where the tenant's own limit is 0.
     pub ingest_bytes_per_second: u64,
-    /// Deadline of gRPC calls without streams that bring none of their own.
+    /// Longest that a gRPC call without streams may take; an earlier deadline of the client holds.
     pub call_timeout_ms: u64,
+    /// Most streams open at once per tenant in this process.
+    pub streams_per_tenant_max: u32,
+    /// Most streams open at once in this process.
+    pub streams_max: u32,
+    /// How long a client may send nothing on a stream of requests before it is ended.
+    pub stream_idle_ms: u64,
     /// HTTP API: most bytes of a body as sent.
     pub http_body_bytes_max: u64,
     /// HTTP API: most bytes of a body after decompression.
@@ -37,6 +43,8 @@ pub struct Config {
     pub http_collect_timeout_ms: u64,
     /// HTTP API: most requests under way at once; more are answered 429.
     pub http_requests_max: u32,
+    /// HTTP API: most bytes of bodies in memory at once, over all requests; beyond it they are answered 429.
+    pub http_buffered_bytes_max: u64,
 }
 
 impl Default for Config {
@@ -52,12 +60,16 @@ impl Default for Config {
             requests_per_second: 10_000,
             ingest_bytes_per_second: 256 << 20,
             call_timeout_ms: 120_000,
+            streams_per_tenant_max: 200,
+            streams_max: 5_000,
+            stream_idle_ms: 300_000,
             // The published SDKs keep batches within 500 KB.
             http_body_bytes_max: 512_000,
             http_decompressed_bytes_max: 512_000,
             http_body_timeout_ms: 30_000,
             http_collect_timeout_ms: 20_000,
             http_requests_max: 2_048,
+            http_buffered_bytes_max: 128 << 20,
         }
     }
 }
@@ -79,11 +91,17 @@ impl Config {
         within("requests_per_second", self.requests_per_second.into(), 1, u32::MAX.into());
         within("ingest_bytes_per_second", self.ingest_bytes_per_second, 1, INGEST_BYTES_PER_SECOND_MAX);
         within("call_timeout_ms", self.call_timeout_ms, 1, 3_600_000);
+        within("streams_per_tenant_max", self.streams_per_tenant_max.into(), 1, 1_000_000);
+        within("streams_max", self.streams_max.into(), 1, 1_000_000);
+        within("stream_idle_ms", self.stream_idle_ms, 1, 86_400_000);
         within("http_body_bytes_max", self.http_body_bytes_max, 1_024, 64 << 20);
         within("http_decompressed_bytes_max", self.http_decompressed_bytes_max, 1_024, 64 << 20);
         within("http_body_timeout_ms", self.http_body_timeout_ms, 1, 600_000);
         within("http_collect_timeout_ms", self.http_collect_timeout_ms, 1, 600_000);
         within("http_requests_max", self.http_requests_max.into(), 1, 1_000_000);
+        // One body of the largest size must fit.
+        let body_bytes_max = self.http_body_bytes_max.max(self.http_decompressed_bytes_max);
+        within("http_buffered_bytes_max", self.http_buffered_bytes_max, body_bytes_max, 1 << 40);
         within("trusted_proxies", self.trusted_proxies.into(), 0, 16);
         if !self.operator_key.is_empty() && self.operator_key.len() < 32 {
             faults.push(FieldViolation::new("operator_key", "is shorter than 32 characters; use a long random one"));

@@ -20,6 +20,8 @@ use crate::admit::Admission;
 use crate::calls::{Call, Calls, Destination, Metering};
 use crate::config::Config;
 use crate::error::AccessError;
+use crate::idle::IdleBody;
+use crate::limits::StreamPlace;
 use crate::proxy::{self, MeteredBody};
 use crate::sdk::cors;
 use crate::store::Store;
@@ -40,6 +42,10 @@ pub(crate) struct Edge {
     pub(crate) store: Store,
     /// Places for requests of the HTTP API.
     pub(crate) http_places: Semaphore,
+    /// The same for requests that show no key before their body: anybody can send those.
+    pub(crate) http_keyless_places: Semaphore,
+    /// Bytes of bodies of the HTTP API that may be in memory.
+    pub(crate) http_body_room: Semaphore,
 }
 
 /// One application for everything that may come in.
@@ -90,8 +96,17 @@ impl Edge {
         let call = self.calls.find(path).ok_or_else(|| AccessError::NoSuchCall { path: path.to_owned() })?;
         let admitted = self.admission.admit_call(call, request.headers()).await?;
         let (peer, service) = self.peer(call.destination)?;
-        let until = self.until(call, request.headers());
+        let place = match &admitted.limits {
+            Some(limits) if call.is_stream => Some(self.admission.limits.take_stream(limits)?),
+            Some(_) | None => None,
+        };
+        let idle = call.sends_stream.then(|| (Duration::from_millis(self.config.stream_idle_ms), CancellationToken::new()));
+        let until = self.until(call, request.headers(), idle.clone(), place);
         let mut request = proxy::outgoing(request, &admitted.caller);
+        if let Some((limit, over)) = idle {
+            // Innermost: a wait for the quota or for the service is none of the client.
+            request = request.map(|body| Body::new(IdleBody::new(body, limit, over)));
+        }
         if call.metering != Metering::None
             && let (Some(limits), Some(tenant)) = (&admitted.limits, &admitted.caller.tenant)
         {
@@ -115,8 +130,15 @@ impl Edge {
         }
     }
 
-    /// When the call must end: at its deadline; a stream also when its key or its module is withdrawn.
-    fn until(&self, call: Call, headers: &HeaderMap) -> BoxFuture<'static, AccessError> {
+    /// When the call must end: at its deadline; a stream also when its client is idle, or its key or its module is withdrawn.
+    /// Keeps the stream's place for as long.
+    fn until(
+        &self,
+        call: Call,
+        headers: &HeaderMap,
+        idle: Option<(Duration, CancellationToken)>,
+        place: Option<StreamPlace>,
+    ) -> BoxFuture<'static, AccessError> {
         let default = (!call.is_stream).then(|| Duration::from_millis(self.config.call_timeout_ms));
         let deadline = proxy::deadline(headers, default);
         let deadline = async move {
@@ -136,9 +158,16 @@ impl Edge {
             tokio::time::sleep(STREAM_DRAIN_TIMEOUT).await;
             AccessError::ShuttingDown
         };
+        let idle = async move {
+            let Some((limit, over)) = idle else { return std::future::pending().await };
+            over.cancelled().await;
+            AccessError::StreamIdle { limit }
+        };
         async move {
+            let _place = place;
             tokio::select! {
                 error = deadline => error,
+                error = idle => error,
                 error = withdrawn => error,
                 error = shut_down => error,
             }

@@ -70,6 +70,28 @@ pub enum AccessError {
         /// When there will be room again.
         retry_after: Duration,
     },
+    /// As many streams are open as there may be.
+    #[error("{whose} has {max} streams open, the most there may be; close some, or try again after {} ms", retry_after.as_millis())]
+    TooManyStreams {
+        /// The tenant or this process.
+        whose: &'static str,
+        /// How many there may be.
+        max: u32,
+        /// A guess.
+        retry_after: Duration,
+    },
+    /// The client sent nothing for too long.
+    #[error("nothing was sent on this stream for {} ms; open it again and send what was not acknowledged", limit.as_millis())]
+    StreamIdle {
+        /// How long it may.
+        limit: Duration,
+    },
+    /// A tenant's key with the name of another tenant.
+    #[error("this key belongs to the tenant {own} and cannot act on another; leave out x-segue-act-as-tenant, or use an operator key")]
+    OtherTenant {
+        /// The key's.
+        own: TenantId,
+    },
     /// This process has too many requests of the HTTP API under way.
     #[error("too many requests are under way; try again after {} ms", retry_after.as_millis())]
     Overloaded {
@@ -106,16 +128,19 @@ impl ServiceError for AccessError {
     fn code(&self) -> Code {
         match self {
             AccessError::NoKey | AccessError::UnknownKey => Code::Unauthenticated,
-            AccessError::KeyStoreDown | AccessError::TenantNotLoaded(_) | AccessError::PeerDown { .. } | AccessError::ShuttingDown => {
-                Code::Unavailable
-            }
-            AccessError::WriteKeyOnlyIngests => Code::PermissionDenied,
+            AccessError::KeyStoreDown
+            | AccessError::TenantNotLoaded(_)
+            | AccessError::PeerDown { .. }
+            | AccessError::ShuttingDown
+            | AccessError::StreamIdle { .. } => Code::Unavailable,
+            AccessError::WriteKeyOnlyIngests | AccessError::OtherTenant { .. } => Code::PermissionDenied,
             AccessError::NoTenant => Code::InvalidArgument,
             AccessError::NoSuchTenant(_) => Code::NotFound,
             AccessError::ModuleDisabled { .. } => Code::FailedPrecondition,
-            AccessError::TooManyRequests { .. } | AccessError::TooManyBytes { .. } | AccessError::Overloaded { .. } => {
-                Code::ResourceExhausted
-            }
+            AccessError::TooManyRequests { .. }
+            | AccessError::TooManyBytes { .. }
+            | AccessError::TooManyStreams { .. }
+            | AccessError::Overloaded { .. } => Code::ResourceExhausted,
             AccessError::NoSuchCall { .. } | AccessError::NoPeer { .. } => Code::Unimplemented,
             AccessError::DeadlineExceeded => Code::DeadlineExceeded,
         }
@@ -133,6 +158,9 @@ impl ServiceError for AccessError {
             AccessError::ModuleDisabled { .. } => "MODULE_DISABLED",
             AccessError::TooManyRequests { .. } => "TOO_MANY_REQUESTS",
             AccessError::TooManyBytes { .. } => "TOO_MANY_BYTES",
+            AccessError::TooManyStreams { .. } => "TOO_MANY_STREAMS",
+            AccessError::StreamIdle { .. } => "STREAM_IDLE",
+            AccessError::OtherTenant { .. } => "OTHER_TENANT",
             AccessError::Overloaded { .. } => "OVERLOADED",
             AccessError::NoSuchCall { .. } => "NO_SUCH_CALL",
             AccessError::NoPeer { .. } => "NO_SUCH_SERVICE",
@@ -155,6 +183,7 @@ impl ServiceError for AccessError {
         match self {
             AccessError::TooManyRequests { retry_after }
             | AccessError::TooManyBytes { retry_after }
+            | AccessError::TooManyStreams { retry_after, .. }
             | AccessError::Overloaded { retry_after } => Some(*retry_after),
             _ => None,
         }

@@ -16,6 +16,7 @@ mod config;
 mod directory;
 mod edge;
 mod error;
+mod idle;
 mod keys;
 mod limits;
 mod proxy;
@@ -50,8 +51,12 @@ use secret::KeyKind;
 use store::{Audit, Store};
 use tenancy::Tenancy;
 
-/// Id of the operator key that is made at the first start. Fixed, so that of several gateways starting at once only one makes it.
+/// Id of the operator key that is made at the first start; a number follows on those made after all before were revoked. The
+/// store settles it, so that of several gateways starting at once only one makes a key.
 const FIRST_OPERATOR_ID: &str = "operator";
+
+/// One of so many places of the HTTP API may be taken by requests that show no key before their body.
+const KEYLESS_SHARE: u32 = 16;
 
 /// The services behind the gateway. None: the installation has no such service.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +119,7 @@ impl std::fmt::Debug for Started {
     }
 }
 
-/// Opens the store, loads the tenants, makes the operator key at the first start, and builds the routes.
+/// Opens the store, loads the tenants, makes an operator key if there is no live one, and builds the routes.
 pub async fn start(deps: Deps) -> Result<Started, StartError> {
     let faults = deps.config.validate();
     if !faults.is_empty() {
@@ -142,7 +147,9 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
         tenancy: transport::local(internal_routes.clone()),
         draining: deps.tasks.draining(),
         store: store.clone(),
-        http_places: Semaphore::new(usize::try_from(deps.config.http_requests_max).unwrap_or(Semaphore::MAX_PERMITS)),
+        http_places: places(deps.config.http_requests_max.into()),
+        http_keyless_places: places((deps.config.http_requests_max / KEYLESS_SHARE).max(1).into()),
+        http_body_room: places(deps.config.http_buffered_bytes_max),
         config: deps.config,
     };
     Ok(Started {
@@ -154,24 +161,32 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
     })
 }
 
-/// Makes the operator key unless there is one, in the store or in the configuration.
+fn places(count: u64) -> Semaphore {
+    Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS))
+}
+
+/// Makes an operator key unless there is a live one, in the store or in the configuration.
 async fn first_operator_key(store: &Store, config: &Config, clock: &dyn Clock) -> Result<Option<String>, StartError> {
     if !config.operator_key.is_empty() {
+        return Ok(None);
+    }
+    let (made, live) = store.count_operator_keys().await?;
+    if live > 0 {
         return Ok(None);
     }
     let text = secret::new_key(KeyKind::Operator, &mut rand::rng());
     let now_us = clock.now_us();
     let key = KeyRecord {
-        id: FIRST_OPERATOR_ID.to_owned(),
+        id: if made == 0 { FIRST_OPERATOR_ID.to_owned() } else { format!("{FIRST_OPERATOR_ID}-{}", made + 1) },
         tenant: None,
         kind: KeyKind::Operator,
         role: Role::Operator,
-        display_name: "operator key of the first start".to_owned(),
+        display_name: "operator key made by a start that found none".to_owned(),
         source: String::new(),
         created_at_us: now_us,
         revoked_at_us: None,
     };
-    let audit = Audit { at_us: now_us, actor: "first start", tenant: None, action: "CreateOperatorKey", detail: "{}".to_owned() };
+    let audit = Audit { at_us: now_us, actor: "start", tenant: None, action: "CreateOperatorKey", detail: "{}".to_owned() };
     let made = store.create_key(&key, &secret::hash(&text), &audit).await?;
     Ok(made.then_some(text))
 }

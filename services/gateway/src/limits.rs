@@ -1,4 +1,4 @@
-//! Quotas per tenant and process: calls per second, and bytes of ingestion per second.
+//! Quotas per tenant and process: calls per second, bytes of ingestion per second, and open streams.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use segue_model::{Clock, TenantId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bucket::Bucket;
 use crate::config::Config;
+use crate::error::AccessError;
 use crate::record::TenantRecord;
+
+/// When streams are to be tried again that found no place; others end when they end, so this is a guess.
+const STREAM_DELAY: Duration = Duration::from_secs(1);
 
 /// The quotas of all tenants. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,14 +22,26 @@ pub(crate) struct Limits {
     /// One entry per tenant that called: as many as there are tenants at most.
     tenants: Arc<RwLock<HashMap<TenantId, Arc<Buckets>>>>,
     clock: Arc<dyn Clock>,
+    /// Places of all tenants together.
+    streams: Arc<Semaphore>,
     requests_per_second: u32,
     ingest_bytes_per_second: u64,
+    streams_per_tenant_max: u32,
+    streams_max: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buckets {
     requests: Mutex<Bucket>,
     ingest_bytes: Mutex<Bucket>,
+    streams: Arc<Semaphore>,
+}
+
+/// The right to keep a stream open, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamPlace {
+    _of_tenant: OwnedSemaphorePermit,
+    _of_process: OwnedSemaphorePermit,
 }
 
 /// One tenant's quotas, as of one call.
@@ -43,12 +60,21 @@ impl Limits {
             clock,
             requests_per_second: config.requests_per_second,
             ingest_bytes_per_second: config.ingest_bytes_per_second,
+            streams: Arc::new(places(config.streams_max)),
+            streams_per_tenant_max: config.streams_per_tenant_max,
+            streams_max: config.streams_max,
         }
     }
 
     pub(crate) fn of(&self, tenant: &TenantRecord) -> TenantLimits {
         let known = self.tenants.read().get(&tenant.id).cloned();
-        let buckets = known.unwrap_or_else(|| self.tenants.write().entry(tenant.id.clone()).or_default().clone());
+        let buckets = known.unwrap_or_else(|| {
+            let new = || {
+                let streams = Arc::new(places(self.streams_per_tenant_max));
+                Arc::new(Buckets { requests: Mutex::default(), ingest_bytes: Mutex::default(), streams })
+            };
+            self.tenants.write().entry(tenant.id.clone()).or_insert_with(new).clone()
+        });
         let or_default = |own: u64, default: u64| if own == 0 { default } else { own };
         TenantLimits {
             buckets,
@@ -57,6 +83,19 @@ impl Limits {
             ingest_bytes_per_second: or_default(tenant.ingest_bytes_per_second, self.ingest_bytes_per_second),
         }
     }
+
+    /// Takes a place for a stream of the tenant whose quotas these are.
+    pub(crate) fn take_stream(&self, tenant: &TenantLimits) -> Result<StreamPlace, AccessError> {
+        let full = |whose, max| move |_| AccessError::TooManyStreams { whose, max, retry_after: STREAM_DELAY };
+        let of_tenant = tenant.buckets.streams.clone().try_acquire_owned();
+        let of_tenant = of_tenant.map_err(full("the tenant", self.streams_per_tenant_max))?;
+        let of_process = self.streams.clone().try_acquire_owned().map_err(full("this process", self.streams_max))?;
+        Ok(StreamPlace { _of_tenant: of_tenant, _of_process: of_process })
+    }
+}
+
+fn places(count: u32) -> Semaphore {
+    Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS))
 }
 
 impl TenantLimits {

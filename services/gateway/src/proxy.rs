@@ -4,7 +4,8 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +13,13 @@ use futures::future::BoxFuture;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Request, Response, Uri, Version};
 use http_body::Frame;
+use parking_lot::Mutex;
 use segue_model::TenantId;
 use segue_runtime::status::to_status;
 use segue_runtime::{Caller, PeerChannel};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tower::ServiceExt;
 
@@ -75,7 +78,7 @@ pub(crate) async fn pass_on(
         error = &mut until => return refuse(&error),
     };
     match answer {
-        Ok(answer) => answer.map(|inner| Body::new(AnswerBody { inner, until, service, ended: false, _end_request: end_request })),
+        Ok(answer) => answer.map(|inner| Body::new(AnswerBody::new(inner, until, service, end_request))),
         Err(error) => refuse(&failure(service, Box::new(error))),
     }
 }
@@ -91,9 +94,10 @@ fn failure(service: &'static str, error: Box<dyn Error + Send + Sync>) -> Access
     AccessError::PeerDown { service }
 }
 
-/// When a call must end: the client's `grpc-timeout`, or `default` if it brings none.
-pub(crate) fn deadline(headers: &HeaderMap, default: Option<Duration>) -> Option<Duration> {
-    headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?)).or(default)
+/// When a call must end: after the client's `grpc-timeout`, and after `most` at the latest.
+pub(crate) fn deadline(headers: &HeaderMap, most: Option<Duration>) -> Option<Duration> {
+    let asked = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    asked.into_iter().chain(most).min()
 }
 
 /// gRPC over HTTP/2: at most 8 digits and a unit.
@@ -116,11 +120,19 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 /// The peer's answer on its way. A break or an end from our side becomes a gRPC status, so that clients see why.
 struct AnswerBody {
-    inner: Body,
-    until: BoxFuture<'static, AccessError>,
+    passing: Arc<Mutex<Passing>>,
     service: &'static str,
     ended: bool,
-    _end_request: DropGuard,
+    /// Waits for the end from our side. A task, since nobody polls this body while the client does not read.
+    _watch: AbortOnDropHandle<()>,
+}
+
+/// What the watch takes away.
+enum Passing {
+    /// Dropping the peer's body tells it to stop.
+    Open { inner: Body, reader: Option<Waker>, _end_request: DropGuard },
+    /// The client is still to be told.
+    Over(AccessError),
 }
 
 /// The client's request on its way, until the call is over.
@@ -151,10 +163,23 @@ impl http_body::Body for RequestBody {
 }
 
 impl AnswerBody {
+    fn new(inner: Body, until: BoxFuture<'static, AccessError>, service: &'static str, end_request: DropGuard) -> Self {
+        let passing = Arc::new(Mutex::new(Passing::Open { inner, reader: None, _end_request: end_request }));
+        let watched = passing.clone();
+        #[allow(clippy::disallowed_methods, reason = "one task per answer, aborted with it; its end concerns nobody else")]
+        let watch = tokio::spawn(async move {
+            let error = until.await;
+            let before = std::mem::replace(&mut *watched.lock(), Passing::Over(error));
+            if let Passing::Open { reader: Some(reader), .. } = &before {
+                reader.wake_by_ref();
+            }
+        });
+        Self { passing, service, ended: false, _watch: AbortOnDropHandle::new(watch) }
+    }
+
     fn end_with(&mut self, error: &AccessError) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         self.ended = true;
-        // Dropping the peer's body tells it to stop.
-        self.inner = Body::empty();
+        *self.passing.lock() = Passing::Over(error.clone());
         let mut trailers = HeaderMap::new();
         match to_status(error).add_header(&mut trailers) {
             Ok(()) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
@@ -172,28 +197,36 @@ impl http_body::Body for AnswerBody {
         if this.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let polled = match &mut *this.passing.lock() {
+            Passing::Open { inner, reader, .. } => {
+                let polled = Pin::new(inner).poll_frame(cx);
+                if polled.is_pending() {
+                    *reader = Some(cx.waker().clone());
+                }
+                Ok(polled)
+            }
+            Passing::Over(error) => Err(error.clone()),
+        };
+        match polled {
+            Ok(Poll::Ready(Some(Ok(frame)))) => {
                 this.ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(status))) => {
+            Ok(Poll::Ready(Some(Err(status)))) => {
                 let error = failure(this.service, Box::new(status));
                 this.end_with(&error)
             }
-            Poll::Ready(None) => {
+            Ok(Poll::Ready(None)) => {
                 this.ended = true;
                 Poll::Ready(None)
             }
-            Poll::Pending => {
-                let error = ready!(this.until.as_mut().poll(cx));
-                this.end_with(&error)
-            }
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(error) => this.end_with(&error),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
+        self.ended || matches!(&*self.passing.lock(), Passing::Open { inner, .. } if inner.is_end_stream())
     }
 }
 
@@ -261,6 +294,32 @@ mod tests {
         for text in ["", "m", "123456789S", "1", "1x", "-1S", "é"] {
             assert_eq!(parse_timeout(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn clients_may_ask_for_earlier_deadlines_and_not_for_later_ones() {
+        let most = Some(Duration::from_secs(120));
+        let asked = |text: &'static str| HeaderMap::from_iter([(HeaderName::from_static("grpc-timeout"), text.parse().expect("a header"))]);
+        assert_eq!(deadline(&asked("1S"), most), Some(Duration::from_secs(1)));
+        assert_eq!(deadline(&asked("9H"), most), most);
+        assert_eq!(deadline(&HeaderMap::new(), most), most);
+        assert_eq!(deadline(&asked("9H"), None), Some(Duration::from_secs(32_400)));
+        assert_eq!(deadline(&HeaderMap::new(), None), None);
+    }
+
+    #[tokio::test]
+    async fn the_deadline_ends_the_call_behind_also_while_the_client_does_not_read() {
+        let over = CancellationToken::new();
+        let end_request = over.clone().drop_guard();
+        let until = futures::FutureExt::boxed(async { AccessError::DeadlineExceeded });
+        let endless = futures::stream::repeat_with(|| Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(b"more"))));
+        let inner = Body::new(http_body_util::StreamBody::new(endless));
+        let mut answer = AnswerBody::new(inner, until, "ingest", end_request);
+        // Nobody polls the answer.
+        over.cancelled().await;
+        let frame = http_body_util::BodyExt::frame(&mut answer).await.expect("a last frame").expect("no error");
+        assert_eq!(frame.trailers_ref().expect("trailers")["grpc-status"], "4");
+        assert!(http_body_util::BodyExt::frame(&mut answer).await.is_none());
     }
 
     #[test]

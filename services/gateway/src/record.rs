@@ -83,7 +83,7 @@ impl KeyRecord {
             tenant: self.tenant.as_ref().map(TenantId::to_string).unwrap_or_default(),
             kind: match self.kind {
                 KeyKind::Write => proto::KeyKind::Write,
-                // Operator keys belong to no tenant and are never listed.
+                // Operator keys are those that belong to no tenant.
                 KeyKind::Secret | KeyKind::Operator => proto::KeyKind::Secret,
             }
             .into(),

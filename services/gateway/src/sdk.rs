@@ -7,7 +7,7 @@
 //! | 200 | the batch is durable | drop it |
 //! | 400 | it can never be taken: unreadable, too large | drop it |
 //! | 401 | the key store said that the key is unknown | drop it |
-//! | 403 | an operator switched ingest off for the tenant | drop it: off means that nothing is collected |
+//! | 403 | an operator switched ingest off for the tenant, or a header names a tenant that is not the key's | drop it: off means that nothing is collected |
 //! | 408 | the body did not arrive in time | keep it, try again |
 //! | 429 | over quota or overloaded, with `Retry-After` in whole seconds | keep it, wait |
 //! | 503 | keys cannot be checked, or ingest is away or slow | keep it, try again |
@@ -98,17 +98,19 @@ pub(crate) fn fault(status: StatusCode, code: &str, message: &str) -> Response<B
 pub(crate) fn refuse(error: &AccessError) -> Response<Body> {
     let status = match error {
         AccessError::NoKey | AccessError::UnknownKey => StatusCode::UNAUTHORIZED,
-        AccessError::WriteKeyOnlyIngests | AccessError::ModuleDisabled { .. } => StatusCode::FORBIDDEN,
+        AccessError::WriteKeyOnlyIngests | AccessError::OtherTenant { .. } | AccessError::ModuleDisabled { .. } => StatusCode::FORBIDDEN,
         AccessError::NoTenant => StatusCode::BAD_REQUEST,
         AccessError::NoSuchTenant(_) | AccessError::NoSuchCall { .. } => StatusCode::NOT_FOUND,
-        AccessError::TooManyRequests { .. } | AccessError::TooManyBytes { .. } | AccessError::Overloaded { .. } => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+        AccessError::TooManyRequests { .. }
+        | AccessError::TooManyBytes { .. }
+        | AccessError::TooManyStreams { .. }
+        | AccessError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
         AccessError::KeyStoreDown
         | AccessError::TenantNotLoaded(_)
         | AccessError::NoPeer { .. }
         | AccessError::PeerDown { .. }
         | AccessError::ShuttingDown
+        | AccessError::StreamIdle { .. }
         | AccessError::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = fault(status, error.reason(), &error.to_string());

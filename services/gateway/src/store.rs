@@ -36,11 +36,14 @@ const FIND_KEY_BY_HASH: &str = "SELECT id, tenant, kind, role, display_name, sou
     FROM api_key WHERE secret_sha256 = $1 AND revoked_at_us IS NULL";
 const LIST_KEYS: &str = "SELECT id, tenant, kind, role, display_name, source, created_at_us, revoked_at_us
     FROM api_key WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+const LIST_OPERATOR_KEYS: &str = "SELECT id, tenant, kind, role, display_name, source, created_at_us, revoked_at_us
+    FROM api_key WHERE tenant IS NULL AND id > $1 ORDER BY id LIMIT $2";
+const COUNT_OPERATOR_KEYS: &str = "SELECT count(*), count(*) - count(revoked_at_us) FROM api_key WHERE kind = 'operator'";
 const INSERT_KEY: &str = "INSERT INTO api_key (id, tenant, kind, role, display_name, source, secret_sha256, created_at_us)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
 const REVOKE_KEY: &str = "UPDATE api_key SET revoked_at_us = $2 WHERE id = $1 AND revoked_at_us IS NULL";
 const FIND_KEY: &str = "SELECT id, tenant, kind, role, display_name, source, created_at_us, revoked_at_us, secret_sha256
-    FROM api_key WHERE id = $1 AND kind <> 'operator'";
+    FROM api_key WHERE id = $1";
 const INSERT_AUDIT: &str = "INSERT INTO audit (at_us, actor, tenant, action, detail) VALUES ($1, $2, $3, $4, $5)";
 
 /// Who changed what, when; one line of the audit log.
@@ -210,11 +213,20 @@ impl Store {
         row.map(KeyRow::into_record).transpose()
     }
 
-    /// A page of a tenant's keys, in the order in which they were made.
-    pub(crate) async fn list_keys(&self, tenant: &TenantId, after: &str, limit: i64) -> Result<Vec<KeyRecord>, StoreError> {
-        let rows: Vec<KeyRow> = on_db!(self.db, pool =>
-            sqlx::query_as(LIST_KEYS).bind(tenant.as_str()).bind(after).bind(limit).fetch_all(pool).await)?;
+    /// A page of a tenant's keys, or of the operator keys, in the order in which they were made.
+    pub(crate) async fn list_keys(&self, tenant: Option<&TenantId>, after: &str, limit: i64) -> Result<Vec<KeyRecord>, StoreError> {
+        let rows: Vec<KeyRow> = match tenant {
+            Some(tenant) => on_db!(self.db, pool =>
+                sqlx::query_as(LIST_KEYS).bind(tenant.as_str()).bind(after).bind(limit).fetch_all(pool).await)?,
+            None => on_db!(self.db, pool =>
+                sqlx::query_as(LIST_OPERATOR_KEYS).bind(after).bind(limit).fetch_all(pool).await)?,
+        };
         rows.into_iter().map(KeyRow::into_record).collect()
+    }
+
+    /// How many operator keys were ever made, and how many of them are not revoked.
+    pub(crate) async fn count_operator_keys(&self) -> Result<(i64, i64), StoreError> {
+        Ok(on_db!(self.db, pool => sqlx::query_as(COUNT_OPERATOR_KEYS).fetch_one(pool).await)?)
     }
 
     /// Adds a key; false if the id is taken.
@@ -238,7 +250,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Marks a key as revoked unless it is, and gives it and its hash. `tenant` limits it to the keys of one.
+    /// Marks a key as revoked unless it is, and gives it and its hash. `tenant` limits it to the keys of one;
+    /// without it operator keys are reached too.
     pub(crate) async fn revoke_key(
         &self,
         id: &str,

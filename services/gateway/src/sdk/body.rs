@@ -7,6 +7,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How much of a refused body is read and thrown away, so that a client on HTTP/1.1 gets to see the answer instead of a
 /// broken connection.
@@ -26,13 +27,27 @@ pub(crate) enum BodyError {
     UnknownEncoding { encoding: String },
     #[error("the body broke off: {reason}")]
     Broken { reason: String },
+    #[error("too many bytes of bodies are in memory; try again")]
+    NoRoom,
     #[error("the body did not arrive within {} ms", limit.as_millis())]
     TooSlow { limit: Duration },
 }
 
-/// Reads all of a body.
-pub(crate) async fn read(mut body: Body, bytes_max: u64, limit: Duration) -> Result<Bytes, BodyError> {
+/// Takes from `room` what `bytes` need.
+pub(crate) fn hold(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, BodyError> {
+    let bytes = u32::try_from(bytes).map_err(|_| BodyError::NoRoom)?;
+    room.try_acquire_many(bytes).map_err(|_| BodyError::NoRoom)
+}
+
+/// Reads all of a body, within `room`.
+pub(crate) async fn read<'a>(
+    body: &mut Body,
+    bytes_max: u64,
+    limit: Duration,
+    room: &'a Semaphore,
+) -> Result<(Bytes, SemaphorePermit<'a>), BodyError> {
     let mut bytes = BytesMut::new();
+    let mut held = hold(room, 0)?;
     let reading = async {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| BodyError::Broken { reason: error.to_string() })?;
@@ -40,20 +55,13 @@ pub(crate) async fn read(mut body: Body, bytes_max: u64, limit: Duration) -> Res
             if (bytes.len() + data.len()) as u64 > bytes_max {
                 return Err(BodyError::TooLarge { bytes_max });
             }
+            held.merge(hold(room, data.len())?);
             bytes.extend_from_slice(&data);
         }
         Ok(())
     };
-    let read = tokio::time::timeout(limit, reading).await.unwrap_or(Err(BodyError::TooSlow { limit }));
-    match read {
-        Ok(()) => Ok(bytes.freeze()),
-        Err(error) => {
-            if matches!(error, BodyError::TooLarge { .. }) {
-                discard(body).await;
-            }
-            Err(error)
-        }
-    }
+    tokio::time::timeout(limit, reading).await.unwrap_or(Err(BodyError::TooSlow { limit }))?;
+    Ok((bytes.freeze(), held))
 }
 
 /// Reads on for a while without keeping anything.

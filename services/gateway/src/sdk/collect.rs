@@ -25,6 +25,9 @@ use crate::sdk::{fault, raw, refuse, retry_after};
 /// When this process is full; about the time that one batch takes.
 const OVERLOAD_DELAY: Duration = Duration::from_secs(1);
 
+/// How long a body may take whose request shows no key before it, if the configuration does not ask for less.
+const KEYLESS_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The long form of the last part of a route.
 pub(crate) fn find_route(name: &str) -> Option<&'static str> {
     match name {
@@ -59,7 +62,7 @@ impl From<BodyError> for Refusal {
     }
 }
 
-/// Takes a batch in.
+/// Answers a request with a batch.
 pub(crate) async fn handle(edge: &Arc<Edge>, route: &'static str, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     match take_in(edge, route, &parts, body).await {
@@ -70,33 +73,48 @@ pub(crate) async fn handle(edge: &Arc<Edge>, route: &'static str, request: Reque
     }
 }
 
-async fn take_in(edge: &Arc<Edge>, route: &'static str, parts: &http::request::Parts, body: Body) -> Result<Response<Body>, Refusal> {
+/// Takes a batch in. Whatever is left of a body that is refused is read afterwards, when the place is free again: a slow client
+/// must not keep it from others.
+async fn take_in(edge: &Arc<Edge>, route: &'static str, parts: &http::request::Parts, mut body: Body) -> Result<Response<Body>, Refusal> {
+    let taken = take_in_place(edge, route, parts, &mut body).await;
+    match &taken {
+        // Nothing more comes, or nothing that is worth waiting for.
+        Ok(_) | Err(Refusal::Body(BodyError::TooSlow { .. } | BodyError::Broken { .. })) => {}
+        Err(_) => body::discard(body).await,
+    }
+    taken
+}
+
+async fn take_in_place(
+    edge: &Arc<Edge>,
+    route: &'static str,
+    parts: &http::request::Parts,
+    body: &mut Body,
+) -> Result<Response<Body>, Refusal> {
     let config = &edge.config;
-    let Ok(_place) = edge.http_places.try_acquire() else {
-        body::discard(body).await;
-        return Err(AccessError::Overloaded { retry_after: OVERLOAD_DELAY }.into());
-    };
     let keys = keys_outside_body(&parts.headers, &parts.uri);
-    let early = match keys.is_empty() {
-        false => match admit(edge, &keys, &parts.headers).await {
-            Ok(admitted) => Some(admitted),
-            Err(error) => {
-                body::discard(body).await;
-                return Err(error.into());
-            }
-        },
-        true => None,
+    let places = if keys.is_empty() { &edge.http_keyless_places } else { &edge.http_places };
+    let _place = places.try_acquire().map_err(|_| AccessError::Overloaded { retry_after: OVERLOAD_DELAY })?;
+    let mut body_timeout = Duration::from_millis(config.http_body_timeout_ms);
+    let early = if keys.is_empty() {
+        body_timeout = body_timeout.min(KEYLESS_BODY_TIMEOUT);
+        None
+    } else {
+        Some(admit(edge, &keys, &parts.headers).await?)
     };
-    let sent = body::read(body, config.http_body_bytes_max, Duration::from_millis(config.http_body_timeout_ms)).await?;
-    let sent_bytes = sent.len() as u64;
+    let room = &edge.http_body_room;
+    let (sent, mut held) = body::read(body, config.http_body_bytes_max, body_timeout, room).await?;
+    let sent_bytes = sent.len();
     let encoding = parts.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     let plain = body::decompress(sent, encoding, config.http_decompressed_bytes_max)?;
+    // What it became counts too, until ingest has it.
+    held.merge(body::hold(room, plain.len().saturating_sub(sent_bytes))?);
     let admitted = match early {
         Some(admitted) => admitted,
         None => admit(edge, &[key_in_body(&plain).ok_or(AccessError::NoKey)?], &parts.headers).await?,
     };
     if let Some(limits) = &admitted.limits {
-        limits.take_bytes(sent_bytes).map_err(|retry_after| AccessError::TooManyBytes { retry_after })?;
+        limits.take_bytes(sent_bytes as u64).map_err(|retry_after| AccessError::TooManyBytes { retry_after })?;
     }
     let message = CollectRequest {
         route: route.to_owned(),
@@ -144,6 +162,7 @@ fn refuse_body(error: &BodyError) -> Response<Body> {
         BodyError::NotCompressed { .. } | BodyError::UnknownEncoding { .. } | BodyError::Broken { .. } => {
             (StatusCode::BAD_REQUEST, "UNREADABLE")
         }
+        BodyError::NoRoom => return refuse(&AccessError::Overloaded { retry_after: OVERLOAD_DELAY }),
         BodyError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "TOO_SLOW"),
     };
     fault(status, code, &error.to_string())

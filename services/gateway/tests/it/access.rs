@@ -22,11 +22,13 @@ async fn only_known_keys_get_in_and_services_learn_whose_they_are() {
 
     let mut request = tonic::Request::new(TrackRequest::default());
     for (header, value) in
-        [("x-segue-tenant", "victim"), ("x-segue-role", "operator"), ("x-segue-act-as-tenant", "victim"), ("x-other", "kept")]
+        [("x-segue-tenant", "victim"), ("x-segue-role", "operator"), ("x-segue-act-as-tenant", "shop"), ("x-other", "kept")]
     {
         request.metadata_mut().insert(header, value.parse().expect("a header"));
     }
     gateway.ingest(&key).await.track(request).await.expect("known");
+    let foreign = gateway.ingest_as(&key, "victim").await.track(TrackRequest::default()).await;
+    assert_eq!(refusal(foreign), (Code::PermissionDenied, "OTHER_TENANT".to_owned()));
     let mut by_header = gateway.ingest("").await;
     let mut request = tonic::Request::new(TrackRequest::default());
     request.metadata_mut().insert("x-api-key", key.parse().expect("a header"));

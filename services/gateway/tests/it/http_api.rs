@@ -108,6 +108,61 @@ async fn bombs_and_giants_are_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn bodies_beyond_the_memory_for_them_wait_outside_and_slow_ones_keep_no_place_of_others() {
+    let store = segue_testkit::TempStore::sqlite();
+    // One place for those without an early key, and room for one large body.
+    let small = segue_gateway::Config {
+        http_requests_max: 2,
+        http_body_bytes_max: 4_096,
+        http_decompressed_bytes_max: 4_096,
+        http_buffered_bytes_max: 4_096,
+        ..config()
+    };
+    let gateway = Gateway::start_with(store.url(), small, Arc::new(SystemClock)).await;
+    gateway.tenant("shop").await;
+    let key = gateway.write_key("shop").await;
+    let slow = |head: String, sent: usize| {
+        let address = gateway.address;
+        async move {
+            use tokio::io::AsyncWriteExt;
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("the gateway listens");
+            stream.write_all(format!("{head}\r\nhost: x\r\ncontent-length: 4096\r\n\r\n").as_bytes()).await.expect("sent");
+            stream.write_all(&vec![b' '; sent]).await.expect("sent");
+            stream
+        }
+    };
+    let eventually = async |path: String, body: Vec<u8>, status: u16| {
+        let answered = async {
+            while gateway.http(Request::post(&path), body.clone()).await.status() != status {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(15), answered).await.expect("in time");
+    };
+    let (with_key, without_key) = (format!("/v1/t?writeKey={key}"), "/v1/t".to_owned());
+    let in_body = format!(r#"{{"writeKey":"{key}","batch":[]}}"#).into_bytes();
+
+    let keyless = slow("POST /v1/t HTTP/1.1".to_owned(), 1).await;
+    eventually(without_key.clone(), in_body.clone(), 429).await;
+    assert_eq!(gateway.http(Request::post(&with_key), BATCH).await.status(), 200, "the others have places of their own");
+    drop(keyless);
+    eventually(without_key.clone(), in_body.clone(), 200).await;
+
+    let large = slow(format!("POST {with_key} HTTP/1.1"), 4_000).await;
+    eventually(with_key.clone(), vec![b' '; 1_000], 429).await;
+    let refused = gateway.http(Request::post(&with_key), vec![b' '; 1_000]).await;
+    assert_eq!((refused.header("retry-after"), refused.json()["code"].as_str()), ("1", Some("OVERLOADED")));
+    drop(large);
+    eventually(with_key, vec![b' '; 1_000], 200).await;
+    // A client that is not known, or sends too much, keeps no place while it goes on sending.
+    let _strangers = [
+        slow("POST /v1/t?writeKey=sgw_unknown HTTP/1.1".to_owned(), 10).await,
+        slow("POST /v1/t?writeKey=sgw_unknown HTTP/1.1".to_owned(), 10).await,
+    ];
+    eventually(format!("/v1/t?writeKey={key}"), BATCH.into(), 200).await;
+}
+
+#[tokio::test]
 async fn what_ingest_says_becomes_a_status_on_which_sdks_do_the_right_thing() {
     let store = segue_testkit::TempStore::sqlite();
     let gateway = Gateway::start(store.url()).await;

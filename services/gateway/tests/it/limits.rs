@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use segue_model::ManualClock;
 use segue_proto::events::v1::Event;
-use segue_proto::ingest::v1::{GetPipelineStatusRequest, TrackRequest, TrackStreamRequest};
+use segue_proto::ingest::v1::ingest_service_client::IngestServiceClient;
+use segue_proto::ingest::v1::{GetPipelineStatusRequest, TrackRequest, TrackStreamRequest, TrackStreamResponse};
 use segue_proto::tenancy::v1 as proto;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::start::{Gateway, config, refusal};
+use crate::start::{Gateway, Keyed, config, refusal};
 
 const START_US: i64 = 1_700_000_000_000_000;
 
@@ -95,4 +96,62 @@ async fn a_stream_over_the_quota_waits_instead_of_failing() {
     clock.advance_us(1_000_000);
     let answer = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.expect("let through").expect("no error");
     assert_eq!(answer.expect("an answer").acknowledged_sequence, 2);
+}
+
+type Stream = (tokio::sync::mpsc::Sender<TrackStreamRequest>, tonic::Streaming<TrackStreamResponse>);
+
+async fn open(ingest: &mut IngestServiceClient<Keyed>) -> Result<Stream, tonic::Status> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    Ok((sender, ingest.track_stream(ReceiverStream::new(receiver)).await?.into_inner()))
+}
+
+#[tokio::test]
+async fn open_streams_are_counted_per_tenant_and_in_all_and_their_places_come_back() {
+    let store = segue_testkit::TempStore::sqlite();
+    let limits = segue_gateway::Config { streams_per_tenant_max: 2, streams_max: 3, ..config() };
+    let gateway = Gateway::start_with(store.url(), limits, Arc::new(segue_model::SystemClock)).await;
+    gateway.tenant("shop").await;
+    gateway.tenant("rival").await;
+    let mut shop = gateway.ingest(&gateway.write_key("shop").await).await;
+    let mut rival = gateway.ingest(&gateway.write_key("rival").await).await;
+    let first = open(&mut shop).await.expect("a place");
+    let _second = open(&mut shop).await.expect("a place");
+    let status = open(&mut shop).await.expect_err("the tenant has two");
+    assert!(status.get_details_retry_info().is_some() && status.message().contains("the tenant"), "{status}");
+    assert_eq!(refusal::<()>(Err(status)), (Code::ResourceExhausted, "TOO_MANY_STREAMS".to_owned()));
+    // Calls without streams need no place.
+    shop.track(batch(1)).await.expect("no stream");
+    let _third = open(&mut rival).await.expect("a place");
+    let status = open(&mut rival).await.expect_err("three are open");
+    assert!(status.message().contains("this process"), "{status}");
+    drop(first);
+    let opened = async {
+        loop {
+            match open(&mut rival).await {
+                Ok(stream) => return stream,
+                Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let _fourth = tokio::time::timeout(Duration::from_secs(10), opened).await.expect("the place came back");
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_is_sent_ends_and_a_used_one_goes_on() {
+    let store = segue_testkit::TempStore::sqlite();
+    let limits = segue_gateway::Config { stream_idle_ms: 600, ..config() };
+    let gateway = Gateway::start_with(store.url(), limits, Arc::new(segue_model::SystemClock)).await;
+    gateway.tenant("shop").await;
+    let mut ingest = gateway.ingest(&gateway.write_key("shop").await).await;
+    let (sender, mut answers) = open(&mut ingest).await.expect("a stream");
+    // Together longer than the limit.
+    for sequence in 1..=8 {
+        sender.send(TrackStreamRequest { sequence, events: Vec::new() }).await.expect("sent");
+        assert_eq!(answers.message().await.expect("open").expect("an answer").acknowledged_sequence, sequence);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.expect("ended");
+    assert_eq!(refusal(ended), (Code::Unavailable, "STREAM_IDLE".to_owned()));
+    tokio::time::timeout(Duration::from_secs(10), gateway.ingest.0.dropped.raised()).await.expect("the call behind ends too");
 }

@@ -50,6 +50,42 @@ async fn the_first_start_makes_an_operator_key_and_later_ones_do_not() {
 }
 
 #[tokio::test]
+async fn operator_keys_are_listed_and_revoked_by_operators_and_the_next_start_replaces_them() {
+    for store in segue_testkit::stores() {
+        let start = || async {
+            let tasks = Tasks::new();
+            let deps = Deps {
+                config: segue_gateway::Config::default(),
+                store_url: store.url().to_owned(),
+                clock: Arc::new(SystemClock),
+                peers: Peers::default(),
+                tasks: tasks.clone(),
+            };
+            let started = segue_gateway::start(deps).await.expect("the gateway starts");
+            tasks.stop(Duration::from_secs(10)).await.expect("background work ends");
+            started.closing.close().await;
+            started.operator_key
+        };
+        let mut keys = vec![start().await.expect("made at the first start")];
+        let gateway = Gateway::start(store.url()).await;
+        for name in ["keys/operator", "keys/operator-2"] {
+            let mut with_own = gateway.tenancy(&keys[keys.len() - 1]).await;
+            let listed = with_own.list_keys(proto::ListKeysRequest::default()).await.expect("operator keys").into_inner().keys;
+            let last = listed.last().expect("a key");
+            assert_eq!((listed.len(), last.name.as_str(), last.tenant.as_str()), (keys.len(), name, ""));
+            assert!(last.revoked_at.is_none());
+            let revoked = with_own.revoke_key(proto::RevokeKeyRequest { name: name.into() }).await.expect("revoked").into_inner();
+            assert!(revoked.revoked_at.is_some());
+            let again = with_own.list_keys(proto::ListKeysRequest::default()).await;
+            assert_eq!(refusal(again), (Code::Unauthenticated, "UNKNOWN_KEY".to_owned()));
+            keys.push(start().await.expect("made, since none is live"));
+            assert_eq!(start().await, None);
+        }
+        gateway.tenancy(&keys[2]).await.list_tenants(proto::ListTenantsRequest::default()).await.expect("the new one is good");
+    }
+}
+
+#[tokio::test]
 async fn every_set_of_modules_is_made_switched_or_refused_as_its_dependencies_say() {
     for store in segue_testkit::stores() {
         let gateway = Gateway::start(store.url()).await;

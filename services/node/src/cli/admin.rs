@@ -118,7 +118,7 @@ enum KeyCommand {
         #[arg(long, default_value = "")]
         name: String,
     },
-    /// Lists the keys of --tenant.
+    /// Lists the keys of --tenant; without it the operator keys.
     List,
     /// Revokes a key (`keys/…`).
     Revoke {
@@ -157,12 +157,17 @@ pub(super) async fn key(process: &ProcessArgs, args: KeyArgs) -> anyhow::Result<
             }
         }
         KeyCommand::List => {
-            let keys = client
-                .list_keys(proto::ListKeysRequest { tenant: tenant()?, page_size: 1_000, page_token: String::new() })
-                .await?
-                .into_inner()
-                .keys;
-            show_keys(process.output(), &keys)
+            let tenant = args.server.tenant.clone().unwrap_or_default();
+            let (mut keys, mut page_token) = (Vec::new(), String::new());
+            loop {
+                let request = proto::ListKeysRequest { tenant: tenant.clone(), page_size: 1_000, page_token };
+                let page = client.list_keys(request).await?.into_inner();
+                keys.extend(page.keys);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    return show_keys(process.output(), &keys);
+                }
+            }
         }
         KeyCommand::Revoke { name } => {
             let key = client.revoke_key(proto::RevokeKeyRequest { name }).await?.into_inner();
@@ -177,7 +182,10 @@ fn show_keys(output: Output, keys: &[proto::Key]) -> anyhow::Result<()> {
         (
             key,
             key.kind().as_str_name().trim_start_matches("KEY_KIND_").to_lowercase(),
-            key.role().as_str_name().trim_start_matches("ROLE_").to_lowercase(),
+            match key.tenant.as_str() {
+                "" => "operator".to_owned(),
+                _ => key.role().as_str_name().trim_start_matches("ROLE_").to_lowercase(),
+            },
             state,
         )
     });
