@@ -26,6 +26,12 @@ pub enum IdentityError {
         /// The last batch resolved.
         last: u64,
     },
+    /// Another process answered the same source meanwhile. The writer begins again, so callers do not see it.
+    #[error("another process resolves batches of {source_name} at the same time; retry")]
+    Overtaken {
+        /// Who asks.
+        source_name: String,
+    },
     /// No such person.
     #[error("there is no such person")]
     PersonNotFound,
@@ -104,7 +110,7 @@ impl IdentityError {
         match self {
             IdentityError::Store(error) => error.is_retryable(),
             // Another process changed the state below the cache; it is loaded anew then.
-            IdentityError::Registry(_) => true,
+            IdentityError::Registry(_) | IdentityError::Overtaken { .. } => true,
             IdentityError::Invalid(_)
             | IdentityError::StaleSequence { .. }
             | IdentityError::PersonNotFound
@@ -143,7 +149,7 @@ impl ServiceError for IdentityError {
             }
             IdentityError::PersonNotFound | IdentityError::AccountNotFound => Code::NotFound,
             IdentityError::NumbersExhausted { .. } | IdentityError::QueueFull => Code::ResourceExhausted,
-            IdentityError::TenantUnknown { .. } | IdentityError::Stopping => Code::Unavailable,
+            IdentityError::TenantUnknown { .. } | IdentityError::Overtaken { .. } | IdentityError::Stopping => Code::Unavailable,
             IdentityError::Store(error) => match **error {
                 StoreError::Unavailable { .. } | StoreError::Busy { .. } => Code::Unavailable,
                 StoreError::DiskFull { .. } => Code::ResourceExhausted,
@@ -166,6 +172,7 @@ impl ServiceError for IdentityError {
         match self {
             IdentityError::Invalid(_) => "INVALID_REQUEST",
             IdentityError::StaleSequence { .. } => "STALE_SEQUENCE",
+            IdentityError::Overtaken { .. } => "OVERTAKEN",
             IdentityError::PersonNotFound => "PERSON_NOT_FOUND",
             IdentityError::AccountNotFound => "ACCOUNT_NOT_FOUND",
             IdentityError::BothHaveUserId { .. } => "BOTH_HAVE_USER_ID",
@@ -202,6 +209,7 @@ impl ServiceError for IdentityError {
                 vec![("from", from.to_string()), ("into", into.to_string())]
             }
             IdentityError::Invalid(_)
+            | IdentityError::Overtaken { .. }
             | IdentityError::PersonNotFound
             | IdentityError::AccountNotFound
             | IdentityError::NumbersExhausted { .. }

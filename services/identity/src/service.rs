@@ -61,6 +61,7 @@ impl IdentityService for Identity {
     async fn resolve_batch(&self, request: Request<ResolveBatchRequest>) -> Result<Response<ResolveBatchResponse>, Status> {
         reply(match self.admit(&request, Role::Service) {
             Ok(tenant) => self.resolve(tenant, request.into_inner()).await,
+            Err(IdentityError::ModuleDisabled { tenant }) => self.resolved_before(tenant, request.into_inner()).await,
             Err(error) => Err(error),
         })
     }

@@ -3,7 +3,8 @@
 //!
 //! A transaction begins by locking the tenants that it touches (in order of their ids, so that two processes cannot
 //! deadlock) and by reading their counters. Another version than the cache's means that another process wrote: that
-//! tenant's cache is dropped. When a transaction fails, the caches of its tenants are dropped too, since the rules had
+//! tenant's cache is dropped. Answers without effects leave the version as it is: that one was given elsewhere shows when
+//! the next is stored, and the transaction is run again. When a transaction fails, the caches of its tenants are dropped too, since the rules had
 //! changed them already.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -106,7 +107,7 @@ pub(crate) struct WriterDeps {
 #[derive(Debug, Default)]
 struct Known {
     registry: Registry,
-    /// Last sequence answered to each source.
+    /// Last sequence answered to each source through this process; another may have answered later ones.
     sources: HashMap<String, u64>,
 }
 
@@ -223,6 +224,7 @@ impl Writer {
             let known = self.known.entry((*tenant).clone()).or_default();
             if known.registry.counters.version != counters.version {
                 known.registry.clear();
+                known.sources.clear();
             }
             known.registry.counters = counters;
         }
@@ -378,9 +380,9 @@ impl Writer {
         }
         for ((tenant, source), (sequence, answer)) in &group.answers {
             if !write::put_answer(&mut tx, tenant, source, *sequence, &answer.encode()?).await? {
-                // Another process acts as the same source and was faster. What this one remembers of it is wrong.
-                let last = load::last_sequence(&mut tx, tenant, source).await?.unwrap_or_default();
-                return Err(IdentityError::StaleSequence { source_name: source.clone(), sequence: *sequence, last });
+                // Another process has answered this source, without effects, so the version did not tell. Run again, with
+                // the memory of this tenant dropped, the transaction finds that answer: a repetition gets it.
+                return Err(IdentityError::Overtaken { source_name: source.clone() });
             }
         }
         tx.commit().await?;

@@ -1,4 +1,5 @@
 //! ResolveBatch: the message becomes subjects here, on the caller's own task; the writer does the rest.
+//! A batch that was resolved already is answered even when the tenant's switch is off.
 
 use segue_model::{FieldViolation, TenantId};
 use segue_proto::events::v1::EventKind;
@@ -10,6 +11,7 @@ use crate::Config;
 use crate::error::IdentityError;
 use crate::identifier::{Identifiers, Kind};
 use crate::rules::{Previous, Subject};
+use crate::store::load;
 use crate::writer::{Batch, Job};
 
 impl Identity {
@@ -17,6 +19,22 @@ impl Identity {
         let batch = parse(&self.config, &self.identifiers, request)?;
         let (reply, outcome) = oneshot::channel();
         Ok(self.submit(Job::Resolve { tenant, batch, reply }, outcome).await?.into_proto())
+    }
+
+    /// For a tenant whose switch is off: the answer, if this batch was the last that was resolved for its source. Ingest may
+    /// have written a part of what follows from it, and must be able to write the rest. Nothing new is resolved.
+    pub(super) async fn resolved_before(
+        &self,
+        tenant: TenantId,
+        request: ResolveBatchRequest,
+    ) -> Result<ResolveBatchResponse, IdentityError> {
+        let batch = parse(&self.config, &self.identifiers, request)?;
+        // One state of the database: sequence and answer belong together.
+        let mut tx = self.db.read().await?;
+        if load::last_sequence(&mut tx, &tenant, &batch.source).await? != Some(batch.sequence) {
+            return Err(IdentityError::ModuleDisabled { tenant });
+        }
+        Ok(load::last_answer(&mut tx, &tenant, &batch.source).await?.into_proto())
     }
 }
 

@@ -177,6 +177,28 @@ async fn a_tenant_that_is_switched_off_is_refused_and_keeps_its_data() -> Result
 }
 
 #[tokio::test]
+async fn a_tenant_that_is_switched_off_is_told_the_last_answer_again_and_nothing_new() -> Result<()> {
+    for store in stores() {
+        let (_place, log) = log().await?;
+        let process = Process::start(&store, &log, Config::default()).await?;
+        process.resolve("s", 1, &["u:A"]).await?;
+        let answer = process.resolve("s", 2, &["identify u:B df_gender=f", "d:x"]).await?;
+        process.tenants.replace(vec![Tenant::new(shop(), ModuleSet::default())]);
+        assert_eq!(process.resolve("s", 2, &["identify u:B df_gender=f", "d:x"]).await?, answer);
+        for (source, sequence) in [("s", 1), ("s", 3), ("t", 2)] {
+            let status = process.resolve(source, sequence, &["u:C"]).await.expect_err("off");
+            assert_eq!(reason(&status), "MODULE_DISABLED", "{source} {sequence}");
+        }
+        assert_eq!(reason(&process.resolve("", 2, &[]).await.expect_err("invalid")), "INVALID_REQUEST");
+        assert_eq!(reason(&person(&process, 1).await.expect_err("off")), "MODULE_DISABLED");
+        process.tenants.replace(vec![Tenant::new(shop(), crate::harness::switched_on())]);
+        assert_eq!(persons(&process.resolve("s", 3, &["u:C"]).await?), [4], "nothing was resolved meanwhile");
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_that_no_state_could_serve_name_the_field() -> Result<()> {
     let store = segue_testkit::TempStore::sqlite();
     let (_place, log) = log().await?;
