@@ -3,7 +3,7 @@
 use segue_proto::ingest::v1::{CollectResponse, EventOutcome, Outcome, Reason};
 use serde_json::{Value, json};
 
-use super::{BODY_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_MAX};
+use super::{BODY_BYTES_MAX, EVENT_BYTES_MAX, EVENTS_MAX, EXPANDED_BYTES_MAX};
 use crate::service::Counts;
 
 /// Why a request was refused as a whole: nothing was kept, and sending it again unchanged cannot help.
@@ -28,11 +28,17 @@ pub enum Refused {
         bytes: usize,
     },
     /// An event is too large.
-    #[error("event {index} has {bytes} bytes: send at most {EVENT_BYTES_MAX}")]
+    #[error("event {index} has {bytes} bytes with the context of its batch: send at most {EVENT_BYTES_MAX}")]
     EventTooLarge {
         /// Which, from 0.
         index: usize,
         /// Its size.
+        bytes: usize,
+    },
+    /// The context of the batch is too large for so many events.
+    #[error("with the context of the batch, the events have {bytes} bytes: send at most {EXPANDED_BYTES_MAX}, or a smaller context")]
+    ContextTooLarge {
+        /// Size of all events, each with the context.
         bytes: usize,
     },
     /// Too many events.
@@ -51,6 +57,7 @@ impl Refused {
             Refused::UnknownRoute { .. } => "UNKNOWN_ROUTE",
             Refused::BodyTooLarge { .. } => "BODY_TOO_LARGE",
             Refused::EventTooLarge { .. } => "EVENT_TOO_LARGE",
+            Refused::ContextTooLarge { .. } => "CONTEXT_TOO_LARGE",
             Refused::TooManyEvents { .. } => "TOO_MANY_EVENTS",
         }
     }

@@ -118,16 +118,13 @@ fn times(json: &Map<String, Value>, shared: &Shared<'_>, event: &mut Event, faul
 }
 
 fn context(json: &mut Map<String, Value>, shared: &Shared<'_>, faults: &mut Vec<Reason>) -> context::Read {
-    let own = object(json, "context", faults);
-    let merged = match &shared.context {
-        Some(batch) => {
-            let mut merged = batch.clone();
-            merged.extend(own);
-            merged
+    let mut context = object(json, "context", faults);
+    for (field, value) in shared.context.iter().flatten() {
+        if !context.contains_key(field) {
+            context.insert(field.clone(), value.clone());
         }
-        None => own,
-    };
-    context::read(merged)
+    }
+    context::read(context)
 }
 
 /// An object; none when it is missing or null, a fault when it is something else.

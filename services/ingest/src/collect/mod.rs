@@ -20,12 +20,14 @@ use crate::{Accept, IngestError};
 
 pub use answer::Refused;
 
-/// Bytes of one event, as JSON.
+/// Bytes of one event, as JSON, with the context of its batch.
 pub const EVENT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of one body.
 pub const BODY_BYTES_MAX: usize = 500 << 10;
 /// Events of one body.
 pub const EVENTS_MAX: usize = 2_500;
+/// Bytes of all events of a body, each with the context of the batch.
+pub const EXPANDED_BYTES_MAX: usize = 8 << 20;
 
 /// Accepts one request. What is wrong with the request as a whole is a response of status 400, and nothing was kept.
 pub async fn collect(accept: &Accept, tenant: &TenantId, origin: Origin, route: &str, body: &[u8]) -> Result<CollectResponse, IngestError> {
@@ -50,7 +52,7 @@ pub fn read(route: &str, body: &[u8], received_at_us: i64) -> Result<Vec<Candida
     };
     let shared = message::Shared { received_at_us, route_kind, context: None, sent_at: None };
     if route_kind.is_some() {
-        check_size(0, body)?;
+        check_size(0, body.len())?;
         let event: Map<String, Value> = serde_json::from_slice(body).map_err(|error| Refused::Malformed { why: error.to_string() })?;
         return Ok(vec![message::read(event, &shared)]);
     }
@@ -61,20 +63,28 @@ pub fn read(route: &str, body: &[u8], received_at_us: i64) -> Result<Vec<Candida
     if elements.len() > EVENTS_MAX {
         return Err(Refused::TooManyEvents { events: elements.len() });
     }
+    // Each event gets the batch's context, so a small body can stand for much more than it holds: before any of it is
+    // parsed, each event counts as what it becomes.
+    let context = field("context");
+    let context_bytes = context.map_or(0, <[u8]>::len);
     for (index, element) in elements.iter().enumerate() {
-        check_size(index, element)?;
+        check_size(index, element.len() + context_bytes)?;
+    }
+    let expanded = body.len() + elements.len() * context_bytes;
+    if expanded > EXPANDED_BYTES_MAX {
+        return Err(Refused::ContextTooLarge { bytes: expanded });
     }
     let shared = message::Shared {
         // What is unreadable here concerns no event in particular; events have their own.
-        context: field("context").and_then(|text| serde_json::from_slice(text).ok()),
+        context: context.and_then(|text| serde_json::from_slice(text).ok()),
         sent_at: field("sentAt").and_then(|text| serde_json::from_slice(text).ok()),
         ..shared
     };
     Ok(elements.into_iter().map(|element| read_element(element, &shared)).collect())
 }
 
-fn check_size(index: usize, event: &[u8]) -> Result<(), Refused> {
-    if event.len() > EVENT_BYTES_MAX { Err(Refused::EventTooLarge { index, bytes: event.len() }) } else { Ok(()) }
+fn check_size(index: usize, bytes: usize) -> Result<(), Refused> {
+    if bytes > EVENT_BYTES_MAX { Err(Refused::EventTooLarge { index, bytes }) } else { Ok(()) }
 }
 
 fn read_element(element: &[u8], shared: &message::Shared<'_>) -> Candidate {

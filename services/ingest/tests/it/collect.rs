@@ -350,3 +350,16 @@ proptest! {
         let _ = read("batch", &batch.as_bytes()[..cut.index(batch.len())], NOW_US);
     }
 }
+
+#[test]
+fn the_context_of_a_batch_counts_with_each_of_its_events() {
+    let of = |context_bytes: usize, events: usize| {
+        let event = json!({"type": "track", "event": "E", "userId": "u"});
+        let body = json!({"batch": vec![event; events], "context": {"own": "x".repeat(context_bytes)}});
+        read("batch", body.to_string().as_bytes(), NOW_US).map(|candidates| candidates.len())
+    };
+    assert!(matches!(of(380 << 10, 2_400), Err(Refused::EventTooLarge { index: 0, .. })));
+    assert!(matches!(of(30 << 10, 2_400), Err(Refused::ContextTooLarge { .. })));
+    assert_eq!(of(30 << 10, 200), Ok(200));
+    assert_eq!(of(2 << 10, 2_400), Ok(2_400));
+}
