@@ -7,6 +7,7 @@ pub mod decimal;
 pub mod dimension;
 pub mod error;
 pub mod id;
+pub mod identifier;
 pub mod module;
 pub mod partition;
 
