@@ -15,6 +15,7 @@ use segue_log::{Log, LogError, NewBatch, Topic};
 use segue_model::TenantId;
 use segue_proto::events::v1::AcceptedEvent;
 use segue_runtime::tasks::Tasks;
+use segue_runtime::trace;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use crate::IngestError;
@@ -51,6 +52,8 @@ struct Segment {
     tenant: TenantId,
     parcel: Parcel,
     done: oneshot::Sender<Result<(), LogError>>,
+    /// Of the call; None without telemetry.
+    traceparent: Option<Arc<str>>,
     _room: Reservation,
 }
 
@@ -131,10 +134,17 @@ impl Lanes {
     /// Puts parcels in line.
     pub(crate) fn enqueue(&self, tenant: &TenantId, parcels: Vec<(u16, Parcel)>, room: Reservation) -> Receipts {
         let mut receipts = Vec::with_capacity(parcels.len());
+        let traceparent: Option<Arc<str>> = trace::current_traceparent().map(Arc::from);
         for (partition, parcel) in parcels {
             let (done, receipt) = oneshot::channel();
             let lane = &self.lanes[usize::from(partition)];
-            lane.waiting.lock().push_back(Segment { tenant: tenant.clone(), parcel, done, _room: room.clone() });
+            lane.waiting.lock().push_back(Segment {
+                tenant: tenant.clone(),
+                parcel,
+                done,
+                traceparent: traceparent.clone(),
+                _room: room.clone(),
+            });
             lane.wake.notify_one();
             receipts.push(receipt);
         }
@@ -174,7 +184,9 @@ impl Lane {
 
 async fn write(log: &Log, topic: Topic, partition: u16, segments: Vec<Segment>) {
     let events = segments.iter().map(|segment| segment.parcel.events).sum();
-    let batch = NewBatch { payload: encode(&segments), events, ..NewBatch::default() };
+    // A batch of several calls belongs to the trace of the first that has one.
+    let traceparent = segments.iter().find_map(|segment| segment.traceparent.as_deref()).map(str::to_owned);
+    let batch = NewBatch { payload: encode(&segments), events, traceparent, ..NewBatch::default() };
     let result = log.append(topic, partition, batch).await.map(|_appended| ());
     for segment in segments {
         // A caller that went away asks again under the same message ids.
@@ -225,7 +237,7 @@ mod tests {
             }
             groups.push(group);
             let (done, _) = oneshot::channel();
-            segments.push(Segment { tenant: tenant.parse().expect("a tenant"), parcel, done, _room: room.clone() });
+            segments.push(Segment { tenant: tenant.parse().expect("a tenant"), parcel, done, traceparent: None, _room: room.clone() });
         }
         assert_eq!(AcceptedBatch::decode(encode(&segments)).expect("a batch"), AcceptedBatch { groups });
     }
