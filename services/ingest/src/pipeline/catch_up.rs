@@ -13,7 +13,7 @@ use super::marks::day_of;
 use super::prepare::decode;
 use super::resolve::NoAnswer;
 use super::retry::Backoff;
-use super::steps::Done;
+use super::steps::{Done, Turn};
 use super::worker::Worker;
 use crate::ACCEPTED;
 use crate::store::pipeline::{self as sql, Counts, PartitionRow, SkipRow};
@@ -73,6 +73,22 @@ impl Worker {
         tx.commit().await?;
         self.row = to;
         self.has_planned_catch_up = true;
+        Ok(())
+    }
+
+    /// Gives a planned group up. Identity may have answered a part of it: its sequence is not used again.
+    async fn abandon_plan(&mut self) -> Result<(), PipelineError> {
+        let to = PartitionRow {
+            catchup_sequence: self.row.catchup_sequence + 1,
+            catchup_tenant: String::new(),
+            catchup_until: 0,
+            ..self.row.clone()
+        };
+        let mut tx = self.shared.db.begin().await?;
+        sql::fence(&mut tx, self.owner).await?;
+        sql::advance_catch_up(&mut tx, self.owner, &to).await?;
+        tx.commit().await?;
+        self.row = to;
         Ok(())
     }
 
@@ -141,12 +157,13 @@ impl Worker {
         let day = day_of(self.row.high_water_us);
         let group = self.preparer().prepare(decoded, day).await?;
         let traceparent = segue_runtime::trace::current_traceparent();
-        let done = match self.resolve(group, day, until as u64, &producer, sequence, traceparent.as_deref()).await {
+        let turn = Turn { source: format!("ingest.accepted.{}.catchup", self.partition), producer, sequence };
+        let done = match self.resolve(group, day, &turn, traceparent.as_deref()).await {
             Ok(done) => done,
             Err(NoAnswer::Failed(error)) => return Err(error),
             Err(NoAnswer::SwitchedOff(_)) => {
-                if self.may_decide(self.has_planned_catch_up, &producer, sequence).await? {
-                    return self.write_plan("", 0).await;
+                if self.may_decide(self.has_planned_catch_up, &turn.producer, sequence).await? {
+                    return self.abandon_plan().await;
                 }
                 return Backoff::new(self.pause_max()).pause(&self.stop).await;
             }

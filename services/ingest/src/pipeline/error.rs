@@ -87,12 +87,12 @@ impl PipelineError {
                 crate::IngestError::Store(error) => error.is_retryable(),
                 _ => false,
             },
+            PipelineError::Injected(point) => point.is_retryable(),
             PipelineError::Fenced { .. }
             | PipelineError::Undecodable { .. }
             | PipelineError::Superseded { .. }
             | PipelineError::WrongAnswer { .. }
-            | PipelineError::Stopping
-            | PipelineError::Injected(_) => false,
+            | PipelineError::Stopping => false,
         }
     }
 }

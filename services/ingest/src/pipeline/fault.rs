@@ -19,10 +19,22 @@ pub enum Point {
     BeforeCommit,
     /// It is committed.
     Committed,
+    /// The store is away for the commit. The worker tries again, unlike after the others.
+    StoreLost,
+    /// The store is away when the worker loads its state again.
+    Reload,
 }
 
 impl Point {
-    /// All, in order.
+    /// Whether a worker goes on after it.
+    pub(super) fn is_retryable(self) -> bool {
+        match self {
+            Point::StoreLost | Point::Reload => true,
+            Point::Read | Point::Resolved | Point::PartlyAppended | Point::Appended | Point::BeforeCommit | Point::Committed => false,
+        }
+    }
+
+    /// All that end a worker, in order.
     pub const ALL: [Point; 6] =
         [Point::Read, Point::Resolved, Point::PartlyAppended, Point::Appended, Point::BeforeCommit, Point::Committed];
 }

@@ -15,8 +15,18 @@ use super::resolve::NoAnswer;
 use super::retry::Backoff;
 use super::worker::Worker;
 use crate::accept::reason;
-use crate::store::pipeline::Counts;
+use crate::store::pipeline::{self as sql, Counts};
 use crate::store::quarantine::{self, NewEntry};
+
+/// Under which names a group asks identity and writes, so that both know it when it is repeated.
+pub(super) struct Turn {
+    /// Identity's source. Groups of catching up have their own: their positions are behind those of the others.
+    pub(super) source: String,
+    /// The log's producer.
+    pub(super) producer: String,
+    /// Ascends per source and producer.
+    pub(super) sequence: u64,
+}
 
 /// What a group writes when it is done.
 pub(super) struct Done {
@@ -28,26 +38,20 @@ pub(super) struct Done {
 
 impl Worker {
     /// Resolves a prepared group and puts its output together.
-    pub(super) async fn resolve(
-        &self,
-        mut group: Group,
-        day: i64,
-        until: u64,
-        producer: &str,
-        sequence: u64,
-        traceparent: Option<&str>,
-    ) -> Result<Done, NoAnswer> {
+    pub(super) async fn resolve(&self, mut group: Group, day: i64, turn: &Turn, traceparent: Option<&str>) -> Result<Done, NoAnswer> {
         let subjects: Vec<_> = group
             .tenants
             .iter_mut()
             .filter(|(_, events)| !events.subjects.is_empty())
             .map(|(tenant, events)| (tenant.clone(), std::mem::take(&mut events.subjects)))
             .collect();
-        let source = format!("ingest.accepted.{}", self.partition);
-        let answers = self.shared.resolver.resolve(&source, until, subjects, &self.stop).await?;
+        let answers = match self.shared.resolver.resolve(&turn.source, turn.sequence, subjects, &self.stop).await {
+            Err(NoAnswer::Failed(error @ PipelineError::Superseded { .. })) => return Err(self.why_superseded(error).await.into()),
+            answers => answers?,
+        };
         let mut marks = std::mem::take(&mut group.marks);
         let duplicates: Vec<(String, u64)> = group.tenants.iter().map(|(tenant, events)| (tenant.clone(), events.duplicates)).collect();
-        let output = emit(group, answers, self.shared.log.partitions(), producer, sequence, traceparent);
+        let output = emit(group, answers, self.shared.log.partitions(), &turn.producer, turn.sequence, traceparent);
         let counts = duplicates
             .into_iter()
             .map(|(tenant, duplicates)| {
@@ -61,6 +65,16 @@ impl Worker {
             marks.retain(|mark| !nobody.contains(mark));
         }
         Ok(Done { day, marks, counts, output })
+    }
+
+    /// Identity has answered for a later batch. When another process has taken over, that is all there is to it.
+    async fn why_superseded(&self, error: PipelineError) -> PipelineError {
+        match sql::find_partition(&self.shared.db, self.owner.partition).await {
+            Ok(Some(row)) if row.epoch == self.owner.epoch => error,
+            Ok(_) => PipelineError::Fenced { partition: self.owner.partition },
+            // Whether it is ours is asked again before anything else is done.
+            Err(error) => error.into(),
+        }
     }
 
     /// Puts events that identity found nobody for into quarantine, as they came. (Accepting asks for an identifier that names

@@ -35,7 +35,7 @@ use super::marks::{MarkIndex, Owner, day_of};
 use super::prepare::{Preparer, decode};
 use super::resolve::{NoAnswer, Resolver};
 use super::retry::Backoff;
-use super::steps::Done;
+use super::steps::{Done, Turn};
 use crate::store::pipeline::{self as sql, Counts, PartitionRow, SkipRow};
 use crate::taxonomy::Taxonomies;
 use crate::{ACCEPTED, RESOLVED};
@@ -46,6 +46,10 @@ pub const CONSUMER: &str = "ingest";
 const READ_WAIT: Duration = Duration::from_secs(1);
 /// The same while marks are merged or removed.
 const DUTY_WAIT: Duration = Duration::from_millis(20);
+/// How far the log's time may be ahead of the clock.
+const AHEAD_US_MAX: i64 = 86_400_000_000;
+/// A clock before 2026 is one that was never set.
+const CLOCK_US_MIN: i64 = 1_767_225_600_000_000;
 /// Batches that one read returns.
 const READ_BATCHES_MAX: usize = 256;
 
@@ -88,6 +92,8 @@ pub struct Worker {
     has_committed: bool,
     /// The planned group of catching up was planned here, so nobody has begun it before.
     pub(super) has_planned_catch_up: bool,
+    /// The log's time is ahead of the clock, and that was said.
+    is_ahead: bool,
 }
 
 impl Worker {
@@ -110,6 +116,7 @@ impl Worker {
             stop,
             has_committed: false,
             has_planned_catch_up: false,
+            is_ahead: false,
         })
     }
 
@@ -132,12 +139,9 @@ impl Worker {
                         error = segue_runtime::status::chain(&error),
                         "a group could not be worked; trying again"
                     );
-                    if backoff.pause(&self.stop).await.is_err() {
-                        return Ok(());
-                    }
-                    match self.reload().await {
+                    match self.reload_when_possible(&mut backoff).await {
                         Ok(()) => {}
-                        Err(error) if error.is_retryable() => {}
+                        Err(PipelineError::Stopping) => return Ok(()),
                         Err(error) => return Err(error),
                     }
                 }
@@ -146,8 +150,27 @@ impl Worker {
         }
     }
 
+    /// Pauses and loads the state again until that succeeds. What is in memory after an error is of no use: a group may
+    /// have been taken from what was read ahead.
+    async fn reload_when_possible(&mut self, backoff: &mut Backoff) -> Result<(), PipelineError> {
+        loop {
+            backoff.pause(&self.stop).await?;
+            match self.reload().await {
+                Err(error) if error.is_retryable() => tracing::warn!(
+                    partition = self.partition,
+                    error = segue_runtime::status::chain(&error),
+                    "the state of the partition cannot be loaded; trying again"
+                ),
+                done => return done,
+            }
+        }
+    }
+
     /// What the store did last is unknown: takes its word for everything.
     async fn reload(&mut self) -> Result<(), PipelineError> {
+        // Before the new index looks at what there is, so that nothing is written behind its back.
+        self.marks.give_up_merge();
+        self.fault(Point::Reload, false)?;
         let found = sql::find_partition(&self.shared.db, self.owner.partition).await?;
         let row = found.filter(|row| row.epoch == self.owner.epoch).ok_or(PipelineError::Fenced { partition: self.owner.partition })?;
         *self = Self::load(self.shared.clone(), row, self.stop.clone()).await?;
@@ -242,18 +265,23 @@ impl Worker {
         self.fault(Point::Read, false)?;
 
         let appended_at_us = batches.iter().map(|batch| batch.appended_at_us).max().unwrap_or(0);
-        let high_water_us = self.row.high_water_us.max(appended_at_us);
+        // What counts as seen is a matter of what is committed, so that a repeated group sees the same; the clock has a say
+        // only in the day that its own marks get, with the commit.
+        let group = self.preparer().prepare(decoded, day_of(self.row.high_water_us)).await?;
+        let high_water_us = self.high_water_after(appended_at_us);
         let day = day_of(high_water_us);
-        let group = self.preparer().prepare(decoded, day).await?;
         let traceparent = trace::current_traceparent().or_else(|| first.traceparent.clone());
-        let done = match self.resolve(group, day, end, &self.producer(), end, traceparent.as_deref()).await {
+        let turn = Turn { source: format!("ingest.accepted.{}", self.partition), producer: self.producer(), sequence: end };
+        let done = match self.resolve(group, day, &turn, traceparent.as_deref()).await {
             Ok(done) => done,
             Err(NoAnswer::Failed(error)) => return Err(error),
             Err(NoAnswer::SwitchedOff(tenant)) => {
                 if self.may_decide(self.has_committed, &self.producer(), end).await? {
                     self.skip_from(start, vec![tenant]).await?;
                 } else {
-                    // A part of the group is written with this tenant in it: it can only be finished with it.
+                    // A part of the group is written with this tenant in it: it can only be finished with it. Identity
+                    // repeats the answer to its last question even while its module is off, so this lasts only where it
+                    // never answered: a group of more subjects than one call takes, of which a part was asked.
                     tracing::warn!(
                         partition = self.partition,
                         tenant,
@@ -272,6 +300,26 @@ impl Worker {
         self.commit(end, high_water_us, done).await
     }
 
+    /// The log's time after a batch of `appended_at_us`. Not far ahead of this machine's clock: a log whose clock once leapt
+    /// forward must not make all marks look expired, nor keep those of the years until then.
+    fn high_water_after(&mut self, appended_at_us: i64) -> i64 {
+        let now_us = self.shared.clock.now_us();
+        let most = now_us.saturating_add(AHEAD_US_MAX);
+        let latest = self.row.high_water_us.max(appended_at_us);
+        // A machine that has just started may not know the time yet; it has no say then.
+        let is_ahead = latest > most && now_us > CLOCK_US_MIN;
+        if is_ahead && !self.is_ahead {
+            tracing::warn!(
+                partition = self.partition,
+                latest_us = latest,
+                taken_as_us = most,
+                "batches were appended at a time that is yet to come; check the clocks of the machines"
+            );
+        }
+        self.is_ahead = is_ahead;
+        if is_ahead { most } else { latest }
+    }
+
     async fn commit(&mut self, end: u64, high_water_us: i64, done: Done) -> Result<(), PipelineError> {
         if self.ahead.len() < 2 {
             // The group is not committed yet, but it must not be read again.
@@ -286,6 +334,7 @@ impl Worker {
         let counts: Vec<(&str, Counts)> = done.counts.iter().map(|(tenant, counts)| (tenant.as_str(), *counts)).collect();
         sql::add_counts(&mut tx, self.owner.partition, &counts).await?;
         self.fault(Point::BeforeCommit, false)?;
+        self.fault(Point::StoreLost, false)?;
         tx.commit().await?;
         self.fault(Point::Committed, false)?;
         self.row = to;

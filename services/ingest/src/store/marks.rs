@@ -63,6 +63,7 @@ const FINISH_SEGMENT: &str = "UPDATE mark_segment SET state = 1, marks = $2, fil
 const DROP_SEGMENT: &str = "UPDATE mark_segment SET state = 2 WHERE id = $1";
 const DELETE_SEGMENT: &str = "DELETE FROM mark_segment WHERE id = $1";
 const DELETE_CHUNKS: &str = "DELETE FROM mark_chunk WHERE id >= $1 AND id < $2";
+const LIMIT_DAY: &str = "UPDATE mark_segment SET day = $2 WHERE partition = $1 AND day > $2";
 const READ_CHUNKS: &str = "SELECT id, fingerprints FROM mark_chunk WHERE id >= $1 AND id < $2 ORDER BY id";
 // Many chunks in one statement: all their bytes as one parameter, cut by [id, start from 1, length] of each.
 const INSERT_CHUNKS_SQLITE: &str = "INSERT INTO mark_chunk (id, fingerprints)
@@ -119,6 +120,19 @@ pub async fn finish_segment(tx: &mut Tx, segment: i64, marks: i64, filter: &[u8]
 /// Takes a segment out of use; its chunks are removed afterwards.
 pub async fn drop_segment(tx: &mut Tx, segment: i64) -> Result<(), StoreError> {
     on_tx!(tx, conn => sqlx::query(DROP_SEGMENT).bind(segment).execute(conn).await.map(drop))?;
+    Ok(())
+}
+
+/// Removes chunks that somebody left under an id that is about to be used: a writer that was ended may have got that far.
+pub async fn clear_segment(tx: &mut Tx, segment: i64) -> Result<(), StoreError> {
+    let (first, end) = (segment << CHUNK_BITS_MAX, (segment + 1) << CHUNK_BITS_MAX);
+    on_tx!(tx, conn => sqlx::query(DELETE_CHUNKS).bind(first).bind(end).execute(conn).await.map(drop))?;
+    Ok(())
+}
+
+/// Makes `day` the latest day of any segment.
+pub async fn limit_day(tx: &mut Tx, partition: i64, day: i64) -> Result<(), StoreError> {
+    on_tx!(tx, conn => sqlx::query(LIMIT_DAY).bind(partition).bind(day).execute(conn).await.map(drop))?;
     Ok(())
 }
 

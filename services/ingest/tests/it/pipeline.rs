@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use prost::Message;
 use segue_ingest::accept::partition_of;
@@ -49,6 +50,8 @@ struct Registry {
 struct Identity {
     registry: Arc<Mutex<Registry>>,
     is_down: Arc<AtomicBool>,
+    /// Questions, also those that were not answered.
+    asked: Arc<AtomicUsize>,
     /// Keeps no questions; for measuring.
     forgets: Arc<AtomicBool>,
     tenants: TenantDirectory,
@@ -56,6 +59,7 @@ struct Identity {
 
 impl Identity {
     fn answer(&self, tenant: &TenantId, request: ResolveBatchRequest) -> Result<ResolveBatchResponse, Status> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         if self.is_down.load(Ordering::SeqCst) {
             return Err(Status::unavailable("down"));
         }
@@ -94,6 +98,15 @@ impl Identity {
             registry.answered.insert(key, (request.sequence, request, answer.clone()));
         }
         Ok(answer)
+    }
+}
+
+impl Identity {
+    /// A later batch of the partition was answered for.
+    fn answered_later(&self, tenant: &TenantId, partition: u16) {
+        let source = format!("ingest.accepted.{partition}");
+        let answer = (99, ResolveBatchRequest::default(), ResolveBatchResponse::default());
+        self.registry.lock().answered.insert((tenant.to_string(), source), answer);
     }
 }
 
@@ -145,7 +158,13 @@ impl World {
         let db = backends.store.open("ingest", store::MIGRATIONS).await.expect("the store opens");
         let log = backends.log.open().await.expect("the log opens");
         let tenants = TenantDirectory::fixed(Vec::new());
-        let identity = Identity { registry: Arc::default(), is_down: Arc::default(), forgets: Arc::default(), tenants: tenants.clone() };
+        let identity = Identity {
+            registry: Arc::default(),
+            is_down: Arc::default(),
+            asked: Arc::default(),
+            forgets: Arc::default(),
+            tenants: tenants.clone(),
+        };
         let marks = MarksConfig { recent_max: 16, merge_fan_in: 2, ..MarksConfig::default() };
         let config = PipelineConfig {
             node: "one".into(),
@@ -545,6 +564,101 @@ async fn an_answer_for_a_later_batch_stops_the_process_and_says_why() {
     assert!(failure.contains("restored from an older copy"), "{failure}");
     process.stop().await;
     assert!(world.resolved().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_for_a_later_batch_ends_only_the_worker_whose_partition_was_taken() {
+    let world = World::new(backends().remove(0)).await;
+    let tenant = world.tenant();
+    let event = accepted("1", "u");
+    let partition = partition_of(&tenant, event.event.as_ref().expect("an event"), world.log.partitions());
+    world.identity.is_down.store(true, Ordering::SeqCst);
+    // Its lease is not looked at again before the test is over, so that identity is the first to say it.
+    let process = world.start_with(PipelineConfig { lease_ms: 600_000, ..world.config.clone() }, Faults::default()).await;
+    world.append(vec![(tenant.clone(), event)]).await;
+    wait("identity is asked", async || world.identity.asked.load(Ordering::SeqCst) > 0).await;
+    segue_store::on_writer!(world.db, pool => sqlx::query("UPDATE pipeline_partition SET epoch = epoch + 1, owner = 'x'")
+        .execute(pool).await.map(drop))
+    .expect("taken");
+    world.identity.answered_later(&tenant, partition);
+    world.identity.is_down.store(false, Ordering::SeqCst);
+    let asked = world.identity.asked.load(Ordering::SeqCst);
+    wait("identity refuses", async || world.identity.asked.load(Ordering::SeqCst) > asked).await;
+    let tasks = process.tasks.clone();
+    process.stop().await;
+    assert!(tasks.failed().now_or_never().is_none(), "the process goes on");
+    assert!(world.resolved().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn catching_up_asks_under_a_name_of_its_own() {
+    let world = World::new(backends().remove(0)).await;
+    let tenant = world.tenant();
+    world.switch(&tenant, false);
+    let event = accepted("1", "u");
+    let partition = partition_of(&tenant, event.event.as_ref().expect("an event"), world.log.partitions());
+    let process = world.start().await;
+    world.append(vec![(tenant.clone(), event)]).await;
+    world.settle(&process).await;
+    // Of a group that identity answered just before it was switched off.
+    world.identity.answered_later(&tenant, partition);
+    world.switch(&tenant, true);
+    wait("it is caught up", async || process.pipeline.status(&tenant).await.expect("a status").resolved == 1).await;
+    world.assert_resolved(&tenant, &["1".to_owned()]).await;
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_cannot_load_its_state_again_tries_until_it_can() {
+    for backends in backends() {
+        let world = World::new(backends).await;
+        let tenant = world.tenant();
+        let (batches, ids) = batches(&tenant, 30);
+        for batch in batches {
+            world.append(batch).await;
+        }
+        let (lost, reloads) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let counted = reloads.clone();
+        let faults = Faults::new(move |_, at, _| match at {
+            Point::StoreLost => lost.fetch_add(1, Ordering::SeqCst) == 0,
+            Point::Reload => counted.fetch_add(1, Ordering::SeqCst) < 3,
+            _ => false,
+        });
+        let process = world.start_with(world.config.clone(), faults).await;
+        world.settle(&process).await;
+        world.assert_resolved(&tenant, &ids).await;
+        assert_eq!(reloads.load(Ordering::SeqCst), 4);
+        process.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_leapt_ahead_neither_forgets_what_was_seen_nor_holds_the_day() {
+    for backends in backends() {
+        let world = World::new(backends).await;
+        let tenant = world.tenant();
+        let process = world.start().await;
+        world.append(vec![(tenant.clone(), accepted("1", "u"))]).await;
+        world.settle(&process).await;
+        process.stop().await;
+        let day_us = 86_400 * SECOND_US;
+        for sql in ["UPDATE pipeline_partition SET high_water_us = high_water_us + $1", "UPDATE mark_row SET day = day + $1 / 86400000000"]
+        {
+            segue_store::on_writer!(world.db, pool => sqlx::query(sql).bind(3_650 * day_us).execute(pool).await.map(drop)).expect("leapt");
+        }
+        let process = world.start().await;
+        for id in ["2", "1", "3"] {
+            world.append(vec![(tenant.clone(), accepted(id, "u"))]).await;
+            world.settle(&process).await;
+        }
+        process.stop().await;
+        world.assert_resolved(&tenant, &["1", "2", "3"].map(str::to_owned)).await;
+        let latest =
+            async |sql| -> i64 { segue_store::on_db!(world.db, pool => sqlx::query_scalar(sql).fetch_one(pool).await).expect("asked") };
+        let most = segue_model::Clock::now_us(&SystemClock) + day_us;
+        assert!(latest("SELECT max(high_water_us) FROM pipeline_partition WHERE position > 0").await <= most);
+        assert!(latest("SELECT max(day) FROM mark_segment").await <= most / day_us);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,9 @@
 //! Merging segments into one, in the background and in slices, so that neither memory nor a transaction grows with them.
 
 use segue_runtime::tasks::Tasks;
-use segue_store::Db;
+use segue_store::{Db, Tx};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::chunk::{chunk_bits_for, chunk_of, cut, decode};
 use super::filter::{self, Filter};
@@ -41,13 +42,14 @@ pub(super) fn spawn(
     owner: Owner,
     plan: Plan,
     bits_per_mark: f64,
+    stop: CancellationToken,
     tasks: &Tasks,
 ) -> oneshot::Receiver<Result<Merged, PipelineError>> {
     let (tell, told) = oneshot::channel();
     let stopping = tasks.stopping();
     tasks.spawn_finite(format!("ingest-marks-{}", owner.partition), async move {
         tokio::select! {
-            merged = merge(&db, owner, plan, bits_per_mark) => { let _ = tell.send(merged); }
+            merged = merge(&db, owner, plan, bits_per_mark, &stop) => { let _ = tell.send(merged); }
             () = stopping.cancelled() => {}
         }
         Ok(())
@@ -55,7 +57,21 @@ pub(super) fn spawn(
     told
 }
 
-async fn merge(db: &Db, owner: Owner, plan: Plan, bits_per_mark: f64) -> Result<Merged, PipelineError> {
+/// A transaction that commits nothing once the lease is lost or `stop` is cancelled. The order matters: whoever loads the
+/// index anew cancels first and fences then, so from its fence on none of these gets through.
+async fn begin(db: &Db, owner: Owner, stop: &CancellationToken) -> Result<Tx, PipelineError> {
+    let mut tx = db.begin().await?;
+    positions::fence(&mut tx, owner).await?;
+    if stop.is_cancelled() { Err(PipelineError::Stopping) } else { Ok(tx) }
+}
+
+pub(super) async fn merge(
+    db: &Db,
+    owner: Owner,
+    plan: Plan,
+    bits_per_mark: f64,
+    stop: &CancellationToken,
+) -> Result<Merged, PipelineError> {
     let total: i64 = plan.inputs.iter().map(|row| row.marks).sum();
     let chunk_bits = chunk_bits_for(total as u64);
     let mut row = sql::SegmentRow {
@@ -67,8 +83,8 @@ async fn merge(db: &Db, owner: Owner, plan: Plan, bits_per_mark: f64) -> Result<
         state: sql::BUILDING,
         filter_version: filter::VERSION,
     };
-    let mut tx = db.begin().await?;
-    positions::fence(&mut tx, owner).await?;
+    let mut tx = begin(db, owner, stop).await?;
+    sql::clear_segment(&mut tx, row.id).await?;
     sql::insert_segment(&mut tx, owner.partition, &row, &[]).await?;
     tx.commit().await?;
 
@@ -80,16 +96,14 @@ async fn merge(db: &Db, owner: Owner, plan: Plan, bits_per_mark: f64) -> Result<
         marks.iter().for_each(|mark| filter.insert(*mark));
         row.marks += marks.len() as i64;
         let (bytes, cuts) = cut(&marks, row.id, chunk_bits);
-        let mut tx = db.begin().await?;
-        positions::fence(&mut tx, owner).await?;
+        let mut tx = begin(db, owner, stop).await?;
         sql::insert_chunks(&mut tx, &bytes, &cuts).await?;
         tx.commit().await?;
         // Sorting is work; let others of this thread go on.
         tokio::task::yield_now().await;
     }
 
-    let mut tx = db.begin().await?;
-    positions::fence(&mut tx, owner).await?;
+    let mut tx = begin(db, owner, stop).await?;
     if !sql::finish_segment(&mut tx, row.id, row.marks, &filter.to_bytes()).await? {
         return Err(PipelineError::Stopping);
     }

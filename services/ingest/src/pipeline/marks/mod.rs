@@ -13,7 +13,7 @@
 //! repeated exactly: it asks identity the same question again and writes the same batch again.
 //!
 //! For the same reason age is counted by the log: a mark belongs to the day on which its batch was appended, segments hold
-//! marks of one day, and a group sees the days from `day of the group − days kept` on. When segments are merged or
+//! marks of one day, and a group sees the days from `day of the group before it − days kept` on. When segments are merged or
 //! removed makes no difference to any answer.
 
 mod chunk;
@@ -26,6 +26,7 @@ use std::collections::HashSet;
 
 use segue_store::{Db, StoreError, Tx};
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::chunk::{chunk_bits_for, chunk_of, contains, cut, decode, encode};
@@ -101,7 +102,14 @@ pub struct MarkIndex {
     day: i64,
     /// Segments whose chunks are to be removed, and the first chunk that is left.
     to_sweep: Vec<(sql::SegmentRow, i64)>,
-    merging: Option<oneshot::Receiver<Result<Merged, PipelineError>>>,
+    merging: Option<Merging>,
+}
+
+/// A merge that is under way. Dropped, it writes nothing more.
+#[derive(Debug)]
+struct Merging {
+    told: oneshot::Receiver<Result<Merged, PipelineError>>,
+    _stop: DropGuard,
 }
 
 impl MarkIndex {
@@ -238,7 +246,7 @@ impl MarkIndex {
 
     /// The marks are committed.
     pub fn remember(&mut self, day: i64, marks: Vec<Fingerprint>) {
-        self.day = self.day.max(day);
+        self.day = day;
         if !marks.is_empty() {
             self.add_recent(day, self.next_row, marks);
             self.next_row += 1;
@@ -249,7 +257,7 @@ impl MarkIndex {
     /// error the index must be loaded again, since what the store did is unknown.
     pub async fn maintain(&mut self, tasks: &Tasks) -> Result<(), PipelineError> {
         self.take_merged().await?;
-        while self.recent.first().is_some_and(|first| first.day < self.day || first.marks.len() >= self.config.recent_max as usize) {
+        while self.recent.first().is_some_and(|first| first.day != self.day || first.marks.len() >= self.config.recent_max as usize) {
             self.flush_oldest().await?;
         }
         self.expire().await?;
@@ -257,10 +265,18 @@ impl MarkIndex {
             self.sweep_some().await?;
             if let Some(plan) = self.choose_merge() {
                 self.next_segment += 1; // the merge's own
-                self.merging = Some(merge::spawn(self.db.clone(), self.owner, plan, self.config.filter_bits_per_mark, tasks));
+                let stop = CancellationToken::new();
+                let told = merge::spawn(self.db.clone(), self.owner, plan, self.config.filter_bits_per_mark, stop.clone(), tasks);
+                self.merging = Some(Merging { told, _stop: stop.drop_guard() });
             }
         }
         Ok(())
+    }
+
+    /// Ends the background merge: after the next fenced transaction it writes nothing more. For an index that is to be
+    /// loaded again.
+    pub fn give_up_merge(&mut self) {
+        self.merging = None;
     }
 
     /// Whether [`MarkIndex::maintain`] has anything left to do.
@@ -276,7 +292,8 @@ impl MarkIndex {
         let filter = Filter::of(marks.iter().copied(), marks.len() as i64, self.config.filter_bits_per_mark);
         let row = sql::SegmentRow {
             id: self.next_segment,
-            day: oldest.day,
+            // Of a day that is yet to come, after a clock was set right: it counts from today.
+            day: oldest.day.min(self.day),
             level: 0,
             marks: marks.len() as i64,
             chunk_bits: i64::from(chunk_bits),
@@ -286,6 +303,7 @@ impl MarkIndex {
         let (bytes, cuts) = cut(&marks, row.id, chunk_bits);
         let mut tx = self.db.begin().await?;
         positions::fence(&mut tx, self.owner).await?;
+        sql::clear_segment(&mut tx, row.id).await?;
         sql::insert_segment(&mut tx, self.owner.partition, &row, &filter.to_bytes()).await?;
         sql::insert_chunks(&mut tx, &bytes, &cuts).await?;
         sql::delete_rows(&mut tx, self.owner.partition, oldest.last_row).await?;
@@ -314,6 +332,7 @@ impl MarkIndex {
 
     async fn expire(&mut self) -> Result<(), PipelineError> {
         let first_day = self.first_day(self.day);
+        self.bring_back().await?;
         if self.merging.is_some() || !self.segments.iter().any(|segment| segment.row.day < first_day) {
             return Ok(());
         }
@@ -327,6 +346,22 @@ impl MarkIndex {
         }
         tx.commit().await?;
         self.to_sweep.extend(expired.into_iter().map(|segment| (segment.row, 0)));
+        Ok(())
+    }
+
+    /// Segments of days that are yet to come, made before a clock was set right, count from today; else they would stay
+    /// until those days are over.
+    async fn bring_back(&mut self) -> Result<(), PipelineError> {
+        if self.merging.is_some() || !self.segments.iter().any(|segment| segment.row.day > self.day) {
+            return Ok(());
+        }
+        let mut tx = self.db.begin().await?;
+        positions::fence(&mut tx, self.owner).await?;
+        sql::limit_day(&mut tx, self.owner.partition, self.day).await?;
+        tx.commit().await?;
+        for segment in &mut self.segments {
+            segment.row.day = segment.row.day.min(self.day);
+        }
         Ok(())
     }
 
@@ -369,7 +404,7 @@ impl MarkIndex {
 
     async fn take_merged(&mut self) -> Result<(), PipelineError> {
         let Some(merging) = &mut self.merging else { return Ok(()) };
-        let merged = match merging.try_recv() {
+        let merged = match merging.told.try_recv() {
             Ok(merged) => merged?,
             Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
             // The process is stopping.

@@ -161,6 +161,79 @@ async fn a_worker_that_lost_its_lease_can_change_no_marks() {
     }
 }
 
+async fn count(db: &Db, sql: &'static str) -> i64 {
+    segue_store::on_db!(db, pool => sqlx::query_scalar(sql).fetch_one(pool).await).expect("counted")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merge_that_was_given_up_writes_nothing_more() {
+    for store in stores() {
+        let db = store.open(&segue_testkit::unique_name(), MIGRATIONS).await.expect("the store opens");
+        let config = MarksConfig { recent_max: 16, merge_fan_in: 2, ..MarksConfig::default() };
+        let tasks = Tasks::new();
+        let mut index = open(&db, &config, 1 << 20, 1).await;
+        for round in 0..2 {
+            add(&mut index, &db, 1, (round * 20..round * 20 + 20).map(mark).collect()).await;
+            index.flush_oldest().await.expect("flushed");
+        }
+        let plan = index.choose_merge().expect("two segments");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let given_up = merge::merge(&db, index.owner, plan, 20.0, &stop).await;
+        assert!(matches!(given_up, Err(PipelineError::Stopping)));
+        assert_eq!(count(&db, "SELECT count(*) FROM mark_segment").await, 2);
+
+        index.maintain(&tasks).await.expect("maintained");
+        let Merging { told, _stop } = index.merging.take().expect("a merge");
+        drop(_stop);
+        let mut heir = MarkIndex::load(db.clone(), index.owner, config, 1 << 20, DAY_US).await.expect("loaded");
+        settle(&mut heir, &tasks).await;
+        let _ended = told.await;
+        assert!(heir.seen(&(0..40).map(mark).collect::<Vec<_>>(), 1).await.expect("answered").iter().all(|seen| *seen));
+        let astray = "SELECT count(*) FROM mark_chunk WHERE id >> 22 NOT IN (SELECT id FROM mark_segment WHERE state = 1)";
+        assert_eq!(count(&db, astray).await, 0);
+        assert_eq!(count(&db, "SELECT count(*) FROM mark_segment").await, 1);
+        tasks.stop(Duration::from_secs(10)).await.expect("merges end");
+    }
+}
+
+#[tokio::test]
+async fn what_was_left_under_the_id_of_a_new_segment_is_removed_first() {
+    for store in stores() {
+        let db = store.open(&segue_testkit::unique_name(), MIGRATIONS).await.expect("the store opens");
+        let mut index = open(&db, &MarksConfig::default(), 1 << 20, 1).await;
+        let left = mark(99);
+        let mut tx = db.begin().await.expect("a transaction");
+        let id = index.next_segment << sql::CHUNK_BITS_MAX;
+        sql::insert_chunks(&mut tx, &encode(&[left]), &[(id, 0, 16)]).await.expect("inserted");
+        tx.commit().await.expect("committed");
+        add(&mut index, &db, 1, (0..20).map(mark).collect()).await;
+        index.flush_oldest().await.expect("flushed");
+        assert_eq!(index.seen(&[left, mark(7)], 1).await.expect("answered"), [false, true]);
+    }
+}
+
+#[tokio::test]
+async fn marks_of_days_that_are_yet_to_come_count_from_today_once_the_clock_is_right() {
+    for store in stores() {
+        let db = store.open(&segue_testkit::unique_name(), MIGRATIONS).await.expect("the store opens");
+        let config = MarksConfig { recent_max: 16, ..MarksConfig::default() };
+        let tasks = Tasks::new();
+        let mut index = open(&db, &config, 1 << 20, 5_000).await;
+        add(&mut index, &db, 5_000, (0..20).map(mark).collect()).await;
+        index.maintain(&tasks).await.expect("maintained");
+        add(&mut index, &db, 5_000, vec![mark(20)]).await;
+        add(&mut index, &db, 10, vec![mark(21)]).await;
+        settle(&mut index, &tasks).await;
+        let marks: Vec<Fingerprint> = (0..22).map(mark).collect();
+        assert!(index.seen(&marks, 17).await.expect("answered").iter().all(|seen| *seen));
+        assert_eq!(count(&db, "SELECT max(day) FROM mark_segment").await, 10);
+        add(&mut index, &db, 18, vec![mark(22)]).await;
+        settle(&mut index, &tasks).await;
+        assert_eq!(index.len(), 1);
+    }
+}
+
 /// Prints the cost per event; `SEGUE_BENCH_MARKS=20000000 cargo test -p segue-ingest --lib marks::tests::cost -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
