@@ -1,6 +1,7 @@
 //! `segue import`: uploads a file and follows its import.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -8,11 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use segue_proto::ingest::v1::create_import_request::Part;
 use segue_proto::ingest::v1::{CreateImportRequest, Import, ImportStart, ImportState, WaitImportRequest};
 use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Output, ProcessArgs, ServerArgs, print_json, say, table};
 use crate::json;
 
+/// Pause between two looks at an import that still runs: a server that is about to stop answers at once.
+const LOOK: Duration = Duration::from_millis(100);
 /// Bytes of one message of the upload.
 const CHUNK_BYTES: usize = 512 << 10;
 
@@ -41,12 +45,22 @@ pub(super) async fn import(process: &ProcessArgs, args: ImportArgs) -> anyhow::R
 
     let bar = progress_bar("uploading", size_bytes);
     let start = CreateImportRequest { part: Some(Part::Start(ImportStart { mapping: Some(mapping), file_name, size_bytes })) };
-    let mut import = client.create_import(upload(file, start, bar.clone())).await?.into_inner();
+    let (parts, unreadable) = upload(file, start, bar.clone());
+    let mut import = tokio::select! {
+        import = client.create_import(parts) => import?.into_inner(),
+        // The call is dropped, so the server forgets what it has of the file.
+        Ok(error) = unreadable => {
+            return Err(error).with_context(|| format!("{} cannot be read further; nothing was imported", args.file.display()));
+        }
+    };
     bar.finish_and_clear();
     let bar = progress_bar("importing", import.bytes_total.max(1));
     while import.state() == ImportState::Running {
         import = client.wait_import(WaitImportRequest { name: import.name.clone() }).await?.into_inner();
         bar.set_position(import.bytes_read);
+        if import.state() == ImportState::Running {
+            tokio::time::sleep(LOOK).await;
+        }
     }
     bar.finish_and_clear();
     if args.indexed {
@@ -59,9 +73,15 @@ pub(super) async fn import(process: &ProcessArgs, args: ImportArgs) -> anyhow::R
     }
 }
 
-/// Sends the file in pieces, reading no faster than they are taken.
-fn upload(mut file: tokio::fs::File, start: CreateImportRequest, bar: ProgressBar) -> ReceiverStream<CreateImportRequest> {
+/// Sends the file in pieces, reading no faster than they are taken. Also hands over why the file could not be read to its end;
+/// the pieces then never end, since an end would say that the file is complete.
+fn upload(
+    mut file: tokio::fs::File,
+    start: CreateImportRequest,
+    bar: ProgressBar,
+) -> (ReceiverStream<CreateImportRequest>, oneshot::Receiver<std::io::Error>) {
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let (unreadable, cause) = oneshot::channel();
     #[allow(clippy::disallowed_methods, reason = "ends with the call that reads its channel")]
     tokio::spawn(async move {
         if sender.send(start).await.is_err() {
@@ -74,19 +94,20 @@ fn upload(mut file: tokio::fs::File, start: CreateImportRequest, bar: ProgressBa
                 Ok(read) => {
                     chunk.truncate(read);
                     bar.inc(read as u64);
-                    if sender.send(CreateImportRequest { part: Some(Part::Chunk(chunk.into())) }).await.is_err() {
+                    if sender.send(CreateImportRequest { part: Some(Part::Chunk(chunk)) }).await.is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    // The server sees a short file and says so; the cause is here.
-                    eprintln!("segue: the file cannot be read further: {error}");
+                    // Whoever does not want the cause has dropped the pieces too.
+                    let _ = unreadable.send(error);
+                    sender.closed().await;
                     return;
                 }
             }
         }
     });
-    ReceiverStream::new(receiver)
+    (ReceiverStream::new(receiver), cause)
 }
 
 /// A bar that shows on a terminal only.
@@ -119,5 +140,22 @@ fn show(output: Output, import: &Import) -> anyhow::Result<()> {
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_hands_over_the_cause_and_is_never_ended_as_if_it_were_complete() {
+        // A folder can be opened like a file; reading it fails.
+        let file = tokio::fs::File::open(std::env::temp_dir()).await.expect("it opens");
+        let (mut parts, cause) = upload(file, CreateImportRequest::default(), ProgressBar::hidden());
+        assert!(parts.next().await.is_some(), "the start");
+        assert_eq!(cause.await.expect("a cause").kind(), std::io::ErrorKind::IsADirectory);
+        assert!(futures::poll!(parts.next()).is_pending(), "an end would say that all is there");
     }
 }
