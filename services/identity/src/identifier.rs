@@ -1,7 +1,8 @@
 //! What somebody or some device is called: kinds and their strength, values that name nobody, and the short key under which
 //! the cache knows an identifier.
 //!
-//! To add a kind: one line in `kinds!`, at the place of its strength (the order of kinds in `events.proto`).
+//! To add a kind: one line in `kinds!`, at the place of its strength (the order of
+//! `segue_model::identifier::KINDS` and of `events.proto`).
 
 use std::sync::Arc;
 
@@ -144,6 +145,8 @@ impl Identifiers {
 
 #[cfg(test)]
 mod tests {
+    use segue_model::identifier::{KINDS, names_somebody, strength};
+
     use super::*;
 
     fn identifiers() -> Identifiers {
@@ -162,24 +165,22 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_ordered_by_strength_and_keep_their_names() {
-        let names = [
-            "user_id",
-            "anonymous_id",
-            "device_id",
-            "advertising_id",
-            "push_token",
-            "email",
-            "phone",
-            "kakao_user_id",
-            "line_user_id",
-            "pos_member_number",
-            "a_custom",
-            "z_custom",
-        ];
+    fn kinds_are_ordered_by_the_strength_that_all_services_know_and_keep_their_names() {
+        let names: Vec<&str> = KINDS.into_iter().chain(["a_custom", "z_custom"]).collect();
         let kinds: Vec<Kind> = names.iter().map(|name| Kind::of(name)).collect();
         assert!(kinds.is_sorted());
-        assert!(kinds.iter().zip(names).all(|(kind, name)| kind.name() == name));
+        assert!(names.is_sorted_by_key(|name| strength(name)));
+        assert!(kinds.iter().zip(&names).all(|(kind, name)| kind.name() == *name));
+        let custom = kinds.iter().filter(|kind| matches!(kind, Kind::Custom(_))).count();
+        assert_eq!(custom, 2, "each kind of the contract has a place of its own");
+    }
+
+    #[test]
+    fn by_default_the_same_values_name_nobody_here_as_at_ingest() {
+        let values = ["", " ", "0", "-0-", "0000", "NULL", " null ", "-1", "--", "-", "Anonymous", "u1", "10", "홍길동", "nullable"];
+        for value in values {
+            assert_eq!(identifiers().parse("user_id", value.to_owned()).is_some(), names_somebody(value), "{value:?}");
+        }
     }
 
     #[test]
