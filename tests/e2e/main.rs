@@ -9,6 +9,7 @@ mod import;
 mod journey;
 mod layout;
 mod modules;
+mod probes;
 mod shutdown;
 
 use std::path::Path;
