@@ -17,14 +17,16 @@ pub(crate) const MIGRATIONS: Migrations = Migrations { sqlite: &SQLITE, postgres
 const LIST_FILES: &str = "SELECT name, day_first, day_last, bytes, footer_bytes, footer_checksum, groups_json FROM file
     WHERE tenant = $1 ORDER BY name";
 const LIST_FILE_NAMES: &str = "SELECT name FROM file";
+const COUNT_FILE: &str = "SELECT COUNT(*) FROM file WHERE tenant = $1 AND name = $2";
 const INSERT_FILE: &str = "INSERT INTO file
     (tenant, name, day_first, day_last, event_rows, bytes, footer_bytes, footer_checksum, groups_json, created_us)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const DELETE_FILE: &str = "DELETE FROM file WHERE tenant = $1 AND name = $2";
 
 const LIST_FLUSHED: &str = "SELECT partition_id, position FROM flushed WHERE tenant = $1";
-const PUT_FLUSHED: &str = "INSERT INTO flushed (tenant, partition_id, position) VALUES ($1, $2, $3)
-    ON CONFLICT (tenant, partition_id) DO UPDATE SET position = excluded.position WHERE flushed.position < excluded.position";
+// Both change a row only where the position is the one that the caller started from: the same batches are never published twice.
+const INSERT_FLUSHED: &str = "INSERT INTO flushed (tenant, partition_id, position) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const MOVE_FLUSHED: &str = "UPDATE flushed SET position = $3 WHERE tenant = $1 AND partition_id = $2 AND position = $4";
 
 const LIST_POSITIONS: &str = "SELECT partition_id, position FROM log_position WHERE topic = $1";
 // A position never goes back: of two processes that follow one partition, the further one is right.
@@ -61,6 +63,29 @@ pub(crate) struct Checkpoint {
     pub(crate) skipped: Vec<(TenantId, u16, u64)>,
 }
 
+/// Events of a partition that come to be in files: those behind `before`, up to and including batch `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Advance {
+    pub(crate) partition: u16,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
+}
+
+/// What came of publishing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Published {
+    /// All of it is true now.
+    Done,
+    /// Nothing happened: a file to be replaced is not there any more.
+    FileGone,
+    /// Nothing happened: the events of this partition are not in files up to where the caller says, but elsewhere.
+    Moved {
+        /// Which.
+        partition: u16,
+    },
+}
+
 /// What becomes true at once when files are published.
 #[derive(Default)]
 pub(crate) struct Publication {
@@ -68,8 +93,8 @@ pub(crate) struct Publication {
     /// Names of files that the new ones replace.
     pub(crate) replaced: Vec<String>,
     pub(crate) properties: Vec<StoredProperty>,
-    /// Last batches whose events of the tenant are in files.
-    pub(crate) flushed: Vec<(u16, u64)>,
+    /// How far the tenant's events are in files now.
+    pub(crate) flushed: Vec<Advance>,
     /// First batches not yet caught up with; `None`: caught up.
     pub(crate) skipped: Vec<(u16, Option<u64>)>,
     pub(crate) checkpoint: Checkpoint,
@@ -182,15 +207,21 @@ impl Catalogue {
         Ok(names.into_iter().collect())
     }
 
-    /// Publishes files. False, and nothing happens, when a file to be replaced is not there any more.
-    pub(crate) async fn publish(&self, tenant: &TenantId, now_us: i64, publication: &Publication) -> Result<bool, StoreError> {
+    /// Publishes files. When the commit fails with [`StoreError::Unavailable`], [`Catalogue::is_published`] knows what became of it.
+    pub(crate) async fn publish(&self, tenant: &TenantId, now_us: i64, publication: &Publication) -> Result<Published, StoreError> {
         let id = tenant.as_str();
         let mut tx = self.db.begin().await?;
         for name in &publication.replaced {
             let deleted = on_tx!(tx, conn => sqlx::query(DELETE_FILE).bind(id).bind(name).run(conn).await)?;
             if deleted != 1 {
                 tx.rollback().await?;
-                return Ok(false);
+                return Ok(Published::FileGone);
+            }
+        }
+        for advance in &publication.flushed {
+            if !move_flushed(&mut tx, id, *advance).await? {
+                tx.rollback().await?;
+                return Ok(Published::Moved { partition: advance.partition });
             }
         }
         for file in &publication.new {
@@ -200,9 +231,6 @@ impl Catalogue {
             on_tx!(tx, conn => sqlx::query(PUT_PROPERTY)
                 .bind(id).bind(property.scope.code()).bind(&property.name).bind(property.kind.name())
                 .run(conn).await)?;
-        }
-        for (number, position) in &publication.flushed {
-            on_tx!(tx, conn => sqlx::query(PUT_FLUSHED).bind(id).bind(i64::from(*number)).bind(signed(*position)).run(conn).await)?;
         }
         for (number, position) in &publication.skipped {
             match position {
@@ -214,7 +242,20 @@ impl Catalogue {
         }
         put_checkpoint(&mut tx, &publication.checkpoint).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Published::Done)
+    }
+
+    /// Whether a publication of a tail has happened whose answer did not come. Its file names are its own; one without files is
+    /// done when the positions are where it was to bring them, whoever did it.
+    pub(crate) async fn is_published(&self, tenant: &TenantId, names: &[String], flushed: &[Advance]) -> Result<bool, StoreError> {
+        let id = tenant.as_str();
+        if let Some(name) = names.first() {
+            let count: i64 = on_db!(self.db, pool => sqlx::query_scalar(COUNT_FILE).bind(id).bind(name).fetch_one(pool).await)?;
+            return Ok(count > 0);
+        }
+        let stored: Vec<(i64, i64)> = on_db!(self.db, pool => sqlx::query_as(LIST_FLUSHED).bind(id).fetch_all(pool).await)?;
+        let is_there = |advance: &Advance| stored.contains(&(i64::from(advance.partition), signed(advance.after)));
+        Ok(!flushed.is_empty() && flushed.iter().all(is_there))
     }
 
     /// Stores progress where no file was written.
@@ -245,6 +286,19 @@ async fn insert_file(tx: &mut Tx, tenant: &str, now_us: i64, file: &FileEntry) -
         .bind(signed(file.footer_bytes)).bind(file.footer_checksum.cast_signed()).bind(&groups).bind(now_us)
         .run(conn).await)?;
     Ok(())
+}
+
+/// False: the position is not where it was when the files were begun.
+async fn move_flushed(tx: &mut Tx, tenant: &str, advance: Advance) -> Result<bool, StoreError> {
+    let (number, after) = (i64::from(advance.partition), signed(advance.after));
+    let changed = if advance.before == 0 {
+        on_tx!(tx, conn => sqlx::query(INSERT_FLUSHED).bind(tenant).bind(number).bind(after).run(conn).await)?
+    } else {
+        on_tx!(tx, conn => sqlx::query(MOVE_FLUSHED)
+            .bind(tenant).bind(number).bind(after).bind(signed(advance.before))
+            .run(conn).await)?
+    };
+    Ok(changed == 1)
 }
 
 async fn put_skipped(tx: &mut Tx, tenant: &str, number: u16, position: u64) -> Result<(), StoreError> {

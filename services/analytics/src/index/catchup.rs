@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumer::{by_tenant, decode, pause};
 use super::tail::TenantIndex;
-use super::{RESOLVED, Shared};
+use super::{RESOLVED, Reading, Shared};
 
 impl Shared {
     /// Tenants that are on and have something to catch up with, and no task for it yet.
@@ -20,7 +20,10 @@ impl Shared {
         let mut behind: Vec<TenantId> = self
             .partitions
             .values()
-            .flat_map(|partition| partition.lock().skipped.keys().cloned().collect::<Vec<_>>())
+            .flat_map(|partition| {
+                let partition = partition.lock();
+                partition.skipped.keys().filter(|tenant| partition.behind(tenant).is_some()).cloned().collect::<Vec<_>>()
+            })
             .filter(|tenant| self.is_on(tenant))
             .collect();
         behind.sort_unstable();
@@ -47,7 +50,7 @@ impl Shared {
     async fn catch_up_all(&self, tenant: &TenantId, stopping: &CancellationToken) -> anyhow::Result<bool> {
         let index = self.load(tenant).await?;
         let numbers: Vec<u16> = self.partitions.keys().copied().collect();
-        let todo: Vec<u16> = numbers.into_iter().filter(|number| self.first_skipped(tenant, *number).is_some()).collect();
+        let todo: Vec<u16> = numbers.into_iter().filter(|number| self.next_skipped(tenant, *number).is_some()).collect();
         for (at, number) in todo.iter().enumerate() {
             let progress = (at as f64, todo.len() as f64);
             if !self.catch_up_partition(&index, *number, progress, stopping).await? {
@@ -59,12 +62,12 @@ impl Shared {
         Ok(true)
     }
 
-    fn first_skipped(&self, tenant: &TenantId, number: u16) -> Option<u64> {
-        self.partitions.get(&number)?.lock().skipped.get(tenant).map(|(first, _)| *first)
+    fn next_skipped(&self, tenant: &TenantId, number: u16) -> Option<u64> {
+        self.partitions.get(&number)?.lock().behind(tenant)
     }
 
     /// False: interrupted.
-    async fn catch_up_partition(
+    pub(super) async fn catch_up_partition(
         &self,
         index: &TenantIndex,
         number: u16,
@@ -72,26 +75,27 @@ impl Shared {
         stopping: &CancellationToken,
     ) -> anyhow::Result<bool> {
         let Some(partition) = self.partitions.get(&number) else { return Ok(true) };
-        let Some(first) = self.first_skipped(&index.id, number) else { return Ok(true) };
+        let Some(first) = self.next_skipped(&index.id, number) else { return Ok(true) };
         let mut position = index.with(|state| {
             let lane = state.lanes.entry(number).or_default();
-            (lane.catching_up, lane.was_skipped) = (true, true);
             lane.applied.max(first.saturating_sub(1))
         });
         loop {
             {
                 let mut live = partition.lock();
-                if position >= live.consumed {
-                    live.skipped.remove(&index.id);
-                    index.with(|state| {
-                        let lane = state.lanes.entry(number).or_default();
-                        lane.catching_up = false;
-                        lane.applied = lane.applied.max(position);
-                    });
+                // The whole of it is in the tail: a later flush, or interruption, goes on from here.
+                index.with(|state| {
+                    let lane = state.lanes.entry(number).or_default();
+                    lane.applied = lane.applied.max(position);
+                });
+                let has_joined = position >= live.consumed;
+                // `first` stays: what is in the tail alone has to be read again after a crash. A flush moves it on.
+                if let Some(mark) = live.skipped.get_mut(&index.id) {
+                    mark.reading = if has_joined { Reading::Joined(position) } else { Reading::Behind(position + 1) };
+                }
+                if has_joined {
                     return Ok(true);
                 }
-                // Behind what is in the tail: a later interruption goes on from here.
-                live.skipped.insert(index.id.clone(), (position + 1, false));
                 let (total, done) = ((live.consumed + 1).saturating_sub(first).max(1), (position + 1).saturating_sub(first));
                 let share = (progress.0 + done as f64 / total as f64) / progress.1;
                 self.catching_up.lock().insert(index.id.clone(), share.clamp(0.0, 1.0));

@@ -124,11 +124,11 @@ impl Shared {
                 tracing::error!(tenant = name, position = batch.position, "a batch names a tenant that cannot be; its events are left out");
                 continue;
             };
-            if partition.skipped.contains_key(&tenant) {
+            if partition.behind(&tenant).is_some() {
                 continue;
             }
             if !self.is_on(&tenant) {
-                partition.skipped.insert(tenant, (batch.position, false));
+                partition.pass_by(tenant, batch.position);
                 continue;
             }
             match self.find(&tenant) {
@@ -210,9 +210,14 @@ impl Shared {
             let Some(last) = batches.last().map(|batch| batch.position) else { continue };
             let redirects = redirects_of(number, &batches)?;
             loop {
+                let opening = self.opening.lock().await;
                 match self.catalogue.put_redirects(&redirects, IDENTITY.name(), number, last).await {
-                    Ok(()) => break,
+                    Ok(()) => {
+                        self.redirect(&redirects);
+                        break;
+                    }
                     Err(error) if error.is_retryable() => {
+                        drop(opening);
                         tracing::warn!(%error, "merged persons cannot be stored; trying again");
                         pause(&stopping).await;
                         if stopping.is_cancelled() {
@@ -222,7 +227,6 @@ impl Shared {
                     Err(error) => return Err(error).context("merged persons cannot be stored"),
                 }
             }
-            self.redirect(&redirects);
             position = last;
             hold(&self, IDENTITY, number, position, &stopping).await?;
         }

@@ -11,13 +11,15 @@ use anyhow::Context;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use segue_model::TenantId;
+use segue_store::StoreError;
 
 use super::Shared;
+use super::files::FileEntry;
 use super::run::{MemoryRun, Piece, Span, merge_pieces};
-use super::tail::{Capture, TenantIndex};
+use super::tail::{Attempt, Capture, TenantIndex};
 use super::write::{WrittenFile, union_schema, write_file};
 use crate::scan::Column;
-use crate::store::{Checkpoint, Publication};
+use crate::store::{Checkpoint, Publication, Published};
 
 const DAY_US: i64 = 86_400_000_000;
 /// So many days get a file of their own per flush, those with the most events; the rest (an import of scattered days) shares one.
@@ -40,23 +42,75 @@ pub(crate) fn file_name(tenant: &TenantId, days: Span<i64>) -> String {
 impl Shared {
     /// Writes the tail to files, or fails and leaves everything as it was.
     pub(crate) async fn flush(&self, tenant: &Arc<TenantIndex>) -> anyhow::Result<()> {
-        let _gate = tenant.flush.lock().await;
-        let capture = tenant.capture()?;
-        match self.write_tail(tenant, &capture).await {
-            Ok(files) => {
-                let files = files.into_iter().map(|file| self.handle(&tenant.id, file.entry)).collect();
-                tenant.flushed(&capture, files);
-                self.room.notify_waiters();
+        let mut gate = tenant.flush.lock().await;
+        if tenant.with(|state| state.closed) {
+            return Ok(()); // it was unloaded, with all of its tail in files
+        }
+        self.try_flush(tenant, &mut gate).await.with_context(|| format!("the tail of tenant {} cannot be written to files", tenant.id))
+    }
+
+    /// `gate` holds the flush for as long as its end is not known, also when this is dropped midway.
+    async fn try_flush(&self, tenant: &TenantIndex, gate: &mut Option<Attempt>) -> anyhow::Result<()> {
+        self.settle(tenant, gate).await?;
+        let attempt = gate.insert(Attempt { capture: tenant.capture()?, files: None });
+        let written = match self.write_tail(tenant, &attempt.capture).await {
+            Ok(written) => written,
+            Err(error) => {
+                self.settle(tenant, gate).await?;
+                return Err(error);
+            }
+        };
+        let files = attempt.files.insert(written.into_iter().map(|file| file.entry).collect());
+        match self.publish_tail(tenant, &attempt.capture, files).await {
+            Ok(Published::Done) => {
+                self.end(tenant, gate, true);
                 Ok(())
             }
-            Err(error) => {
-                tenant.not_flushed(capture, self.clock.now_us());
-                Err(error.context(format!("the tail of tenant {} cannot be written to files", tenant.id)))
+            Ok(Published::FileGone) => {
+                self.end(tenant, gate, false);
+                anyhow::bail!("a file is gone from the catalogue");
             }
+            Ok(Published::Moved { partition }) => {
+                self.end(tenant, gate, false);
+                anyhow::bail!(
+                    "another process has written events of partition {partition} to files: let one process alone have the partition, and restart this one to see those files"
+                );
+            }
+            // The answer alone may be lost: then all is well.
+            Err(error) => match self.settle(tenant, gate).await? {
+                true => Ok(()),
+                false => Err(error.into()),
+            },
         }
     }
 
-    async fn write_tail(&self, tenant: &TenantIndex, capture: &Capture) -> anyhow::Result<Vec<WrittenFile>> {
+    /// Finds out how an attempt ended; true when it got through. Fails, and leaves it open, when the store cannot be asked.
+    async fn settle(&self, tenant: &TenantIndex, gate: &mut Option<Attempt>) -> anyhow::Result<bool> {
+        let Some(Attempt { capture, files }) = gate.as_ref() else { return Ok(true) };
+        let published = match files {
+            None => false,
+            Some(files) => {
+                let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+                let asked = self.catalogue.is_published(&tenant.id, &names, &capture.advances()).await;
+                asked.context("whether an earlier attempt got through is not known yet")?
+            }
+        };
+        self.end(tenant, gate, published);
+        Ok(published)
+    }
+
+    fn end(&self, tenant: &TenantIndex, gate: &mut Option<Attempt>, published: bool) {
+        let Some(Attempt { capture, files }) = gate.take() else { return };
+        if published {
+            let files = files.into_iter().flatten().map(|entry| self.handle(&tenant.id, entry)).collect();
+            tenant.flushed(&capture, files);
+            self.room.notify_waiters();
+        } else {
+            tenant.not_flushed(capture, self.clock.now_us());
+        }
+    }
+
+    pub(super) async fn write_tail(&self, tenant: &TenantIndex, capture: &Capture) -> anyhow::Result<Vec<WrittenFile>> {
         let files = match capture.pieces.is_empty() {
             true => Vec::new(),
             false => {
@@ -67,31 +121,52 @@ impl Shared {
         for file in &files {
             self.lake.write(&file.entry.name, file.content.clone()).await.with_context(|| format!("writing {}", file.entry.name))?;
         }
-        // A checkpoint must not store a mark between here and the transaction that removes marks.
+        Ok(files)
+    }
+
+    pub(super) async fn publish_tail(&self, tenant: &TenantIndex, capture: &Capture, files: &[FileEntry]) -> Result<Published, StoreError> {
+        // A checkpoint must not store a mark between here and the transaction that changes marks.
         let _marks = self.marks.lock().await;
+        let mut skipped = Vec::new();
+        for (number, lane) in &capture.lanes {
+            let Some(partition) = self.partitions.get(number) else { continue };
+            let mut partition = partition.lock();
+            let Some(mark) = partition.skipped.get_mut(&tenant.id) else { continue };
+            if let Some(first) = mark.after_flush(lane.applied) {
+                // Until the answer is there, what the store has is not known.
+                mark.stored = false;
+                skipped.push((*number, first));
+            }
+        }
         let publication = Publication {
-            new: files.iter().map(|file| file.entry.clone()).collect(),
+            new: files.to_vec(),
             replaced: Vec::new(),
             properties: capture.properties.clone(),
-            flushed: capture
-                .lanes
-                .iter()
-                .filter(|(_, lane)| lane.applied > lane.flushed)
-                .map(|(number, lane)| (*number, lane.applied))
-                .collect(),
-            skipped: capture
-                .lanes
-                .iter()
-                .filter(|(_, lane)| lane.was_skipped)
-                .map(|(number, lane)| {
-                    let again = || self.partitions.get(number)?.lock().skipped.get(&tenant.id).map(|(first, _)| *first);
-                    (*number, if lane.catching_up { Some(lane.applied + 1) } else { again() })
-                })
-                .collect(),
+            flushed: capture.advances(),
+            skipped,
             checkpoint: Checkpoint::default(),
         };
-        self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await?;
-        Ok(files)
+        let published = self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await?;
+        if published == Published::Done {
+            for (number, first) in &publication.skipped {
+                let applied = capture.lanes.get(number).map_or(0, |lane| lane.applied);
+                self.move_mark(&tenant.id, *number, *first, applied);
+            }
+        }
+        Ok(published)
+    }
+
+    /// Follows what the store now holds, where everything up to `applied` is in files.
+    fn move_mark(&self, tenant: &TenantId, number: u16, stored: Option<u64>, applied: u64) {
+        let Some(partition) = self.partitions.get(&number) else { return };
+        let mut partition = partition.lock();
+        let Some(mark) = partition.skipped.get_mut(tenant) else { return };
+        // The tenant may have passed batches by since, or caught up.
+        if stored.is_none() && mark.after_flush(applied) == Some(None) {
+            partition.skipped.remove(tenant);
+        } else {
+            (mark.first, mark.stored) = (applied + 1, stored.is_some());
+        }
     }
 
     /// Stores where each partition stands, and tells the log what is no longer needed.
@@ -105,8 +180,8 @@ impl Shared {
                 checkpoint.positions.push((*number, safe));
             }
             // A mark counts only once reading would start behind it: until then, reading again makes it again, or takes the events in.
-            let due = partition.skipped.iter().filter(|(_, (first, stored))| !stored && *first <= safe.saturating_add(1));
-            checkpoint.skipped.extend(due.map(|(tenant, (first, _))| (tenant.clone(), *number, *first)));
+            let due = partition.skipped.iter().filter(|(_, mark)| !mark.stored && mark.first <= safe.saturating_add(1));
+            checkpoint.skipped.extend(due.map(|(tenant, mark)| (tenant.clone(), *number, mark.first)));
         }
         if checkpoint.positions.is_empty() && checkpoint.skipped.is_empty() {
             return Ok(());
@@ -114,10 +189,10 @@ impl Shared {
         self.catalogue.checkpoint(&checkpoint).await?;
         for (tenant, number, first) in &checkpoint.skipped {
             if let Some(partition) = self.partitions.get(number)
-                && let Some((known, stored)) = partition.lock().skipped.get_mut(tenant)
-                && known == first
+                && let Some(mark) = partition.lock().skipped.get_mut(tenant)
+                && mark.first == *first
             {
-                *stored = true;
+                mark.stored = true;
             }
         }
         for (number, position) in &checkpoint.positions {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::tail::TenantIndex;
-use super::{IDENTITY, Index, Shared};
+use super::{IDENTITY, Index, Mark, Reading, Shared};
 
 /// How often ages are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -176,14 +176,18 @@ impl Shared {
     }
 
     /// Writes what is in memory and lets go of the tenant.
-    async fn unload(&self, tenant: &Arc<TenantIndex>) -> anyhow::Result<()> {
+    pub(super) async fn unload(&self, tenant: &Arc<TenantIndex>) -> anyhow::Result<()> {
         if self.catching_up.lock().contains_key(&tenant.id) {
             return Ok(()); // the task sees that the tenant is off; next time
         }
-        let size = tenant.tail_size();
-        if size.rows > 0 || size.mend {
+        // The flush also removes marks of what was caught up with, be the tail empty or not.
+        if tenant.tail_size().rows > 0 || self.is_marked_as_joined(&tenant.id) {
             self.flush(tenant).await?;
         }
+        // Whoever works on the files of the tenant must have ended, for it may be opened again at once.
+        let (Ok(_merging), Ok(_flushing)) = (tenant.merging.try_lock(), tenant.flush.try_lock()) else {
+            return Ok(()); // next time
+        };
         let mut tenants = self.tenants.write();
         let empty = tenant.with(|state| {
             // Events may have come since: switching takes a moment to reach everyone.
@@ -195,6 +199,11 @@ impl Shared {
             tracing::info!(tenant = %tenant.id, "analytics is off: the index is out of memory");
         }
         Ok(())
+    }
+
+    fn is_marked_as_joined(&self, tenant: &TenantId) -> bool {
+        let is_joined = |mark: &Mark| matches!(mark.reading, Reading::Joined(_));
+        self.partitions.values().any(|partition| partition.lock().skipped.get(tenant).is_some_and(is_joined))
     }
 
     async fn run_deletions(

@@ -17,11 +17,16 @@ use super::redirects::Redirects;
 use super::run::{MemoryRun, merge_runs};
 use super::tail::TenantIndex;
 use super::write::{WrittenFile, union_schema, write_file};
-use crate::store::Publication;
+use crate::store::{Publication, Published};
 
 impl Shared {
     /// Runs the next merge that is worth it; false when there is none.
     pub(crate) async fn merge_next(&self, tenant: &TenantIndex) -> anyhow::Result<bool> {
+        // While it is held, the tenant stays in memory: opened anew, it would go on with files that this merge replaces.
+        let _merging = tenant.merging.lock().await;
+        if tenant.with(|state| state.closed) {
+            return Ok(false);
+        }
         let (files, redirects) = tenant.files_and_redirects();
         let entries: Vec<&FileEntry> = files.iter().map(|file| &file.entry).collect();
         let Some(plan) = next_merge(&entries, &self.config, day_of(self.clock.now_us())) else { return Ok(false) };
@@ -40,7 +45,7 @@ impl Shared {
             replaced: inputs.iter().map(|file| file.entry.name.clone()).collect(),
             ..Publication::default()
         };
-        if !self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await? {
+        if self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await? != Published::Done {
             for file in &written {
                 self.lake.delete(&file.entry.name).await?;
             }

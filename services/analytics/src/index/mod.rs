@@ -19,6 +19,8 @@
 pub(crate) mod builder;
 mod catchup;
 mod consumer;
+#[cfg(test)]
+mod durability;
 pub(crate) mod files;
 mod flush;
 mod items;
@@ -93,7 +95,8 @@ pub(crate) struct Shared {
     pub(crate) directory: TenantDirectory,
     pub(crate) log: Log,
     tenants: RwLock<HashMap<TenantId, Arc<TenantIndex>>>,
-    /// Held while a tenant is loaded, so that it is loaded once.
+    /// Held while a tenant is loaded, so that it is loaded once; and while merged persons are stored and told to the tenants in
+    /// memory, so that one that loads meanwhile does not miss them.
     opening: tokio::sync::Mutex<()>,
     partitions: BTreeMap<u16, Mutex<Partition>>,
     /// Held while marks of skipped batches are stored or removed.
@@ -117,8 +120,60 @@ pub(crate) struct Partition {
     pub(crate) saved: u64,
     /// Everything appended before this moment was consumed.
     pub(crate) watermark_us: i64,
-    /// First batch that each tenant has passed by; true when it is stored.
-    pub(crate) skipped: HashMap<TenantId, (u64, bool)>,
+    /// What each tenant has passed by and does not have in files yet.
+    pub(crate) skipped: HashMap<TenantId, Mark>,
+}
+
+/// Batches of a partition that a tenant passed by while it was off. It stays until what was caught up with is in files: until
+/// then nothing else says that those events are to be read again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Reading again from here misses nothing: everything before is in files, or in a tail and not yet behind `log_position`.
+    pub(crate) first: u64,
+    /// The store knows of `first`.
+    pub(crate) stored: bool,
+    pub(crate) reading: Reading,
+}
+
+/// Who reads the partition for a tenant that passed something by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Nobody, or the catch-up task, which goes on with this batch.
+    Behind(u64),
+    /// The live worker, since the task got to this batch. What the task read may be in the tail alone.
+    Joined(u64),
+}
+
+impl Mark {
+    /// A tenant passes this batch by.
+    pub(crate) fn new(position: u64, stored: bool) -> Self {
+        Self { first: position, stored, reading: Reading::Behind(position) }
+    }
+
+    /// What the store is to hold when everything of the tenant up to batch `applied` is in files: nothing, or another first batch.
+    /// `None`: that says nothing about this mark.
+    pub(crate) fn after_flush(&self, applied: u64) -> Option<Option<u64>> {
+        match self.reading {
+            Reading::Joined(at) if at <= applied => Some(None),
+            _ => (self.first <= applied).then_some(Some(applied + 1)),
+        }
+    }
+}
+
+impl Partition {
+    /// Where catching up goes on for a tenant that the live worker passes by.
+    pub(crate) fn behind(&self, tenant: &TenantId) -> Option<u64> {
+        match self.skipped.get(tenant)?.reading {
+            Reading::Behind(next) => Some(next),
+            Reading::Joined(_) => None,
+        }
+    }
+
+    /// The tenant is off and passes a batch by.
+    pub(crate) fn pass_by(&mut self, tenant: TenantId, position: u64) {
+        // A mark whose events are in no file yet keeps its first batch.
+        self.skipped.entry(tenant).or_insert_with(|| Mark::new(position, false)).reading = Reading::Behind(position);
+    }
 }
 
 impl Index {
@@ -142,7 +197,7 @@ impl Index {
             .collect();
         for (tenant, number, position) in catalogue.skipped().await? {
             if let Some(partition) = partitions.get_mut(&number) {
-                partition.skipped.insert(tenant, (position, true));
+                partition.skipped.insert(tenant, Mark::new(position, true));
             }
         }
         let (deletions, deleted) = mpsc::unbounded_channel();
@@ -240,14 +295,8 @@ impl Shared {
         }
         let stored = self.catalogue.load(tenant).await?;
         let files = stored.files.into_iter().map(|entry| self.handle(tenant, entry)).collect();
-        let lane = |position| Lane { applied: position, flushed: position, ..Lane::default() };
-        let mut lanes: BTreeMap<u16, Lane> = stored.flushed.into_iter().map(|(number, position)| (number, lane(position))).collect();
-        for (number, partition) in &self.partitions {
-            if partition.lock().skipped.contains_key(tenant) {
-                let lane = lanes.entry(*number).or_default();
-                (lane.catching_up, lane.was_skipped) = (true, true);
-            }
-        }
+        let lane = |position| Lane { applied: position, flushed: position };
+        let lanes: BTreeMap<u16, Lane> = stored.flushed.into_iter().map(|(number, position)| (number, lane(position))).collect();
         let state = TenantState::of_stored(lanes, files, stored.redirects, property::Properties::load(stored.properties));
         let loaded = Arc::new(TenantIndex::new(tenant.clone(), state, self.tail_bytes.clone()));
         self.tenants.write().insert(tenant.clone(), loaded.clone());
@@ -264,7 +313,7 @@ impl Shared {
         let of = |partition: &Mutex<Partition>| {
             let partition = partition.lock();
             // What is being caught up with may be of any age.
-            if partition.skipped.contains_key(tenant) { 0 } else { partition.watermark_us }
+            if partition.behind(tenant).is_some() { 0 } else { partition.watermark_us }
         };
         self.partitions.values().map(of).min().unwrap_or(0)
     }

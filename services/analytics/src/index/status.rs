@@ -26,9 +26,10 @@ impl Index {
                 Err(error) => return Err(error.into()),
             };
             let safe = shared.safe_position(*number);
-            let (consumed, skipped) = {
+            let (consumed, skipped, is_marked) = {
                 let partition = partition.lock();
-                (partition.consumed, partition.skipped.get(tenant).map(|(first, _)| first.saturating_sub(1)))
+                let skipped = partition.behind(tenant).map(|next| next.saturating_sub(1));
+                (partition.consumed, skipped, partition.skipped.contains_key(tenant))
             };
             let flushed = lanes.get(number).map_or(0, |lane| lane.flushed);
             let position = skipped.unwrap_or(consumed);
@@ -37,7 +38,7 @@ impl Index {
             partitions.push(IndexedPartition {
                 partition: u32::from(*number),
                 position,
-                flushed_position: if has_tail || skipped.is_some() { flushed.min(position) } else { flushed.max(safe.min(position)) },
+                flushed_position: if has_tail || is_marked { flushed.min(position) } else { flushed.max(safe.min(position)) },
                 log_position: bounds.map_or(consumed, |bounds| bounds.last),
             });
         }

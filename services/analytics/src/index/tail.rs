@@ -11,11 +11,12 @@ use segue_model::TenantId;
 use segue_proto::events::v1::ResolvedEvent;
 
 use super::builder::Builder;
-use super::files::FileHandle;
+use super::files::{FileEntry, FileHandle};
 use super::property::Properties;
 use super::redirects::Redirects;
 use super::run::{Piece, merge_pieces};
 use crate::scan::{ScanError, StoredProperty, View};
+use crate::store::Advance;
 
 /// The builder is frozen into a piece at so many events, which bounds what a snapshot has to sort,
 const FREEZE_ROWS: usize = 8_192;
@@ -31,10 +32,6 @@ pub(crate) struct Lane {
     pub(crate) applied: u64,
     /// Last batch whose events are in files.
     pub(crate) flushed: u64,
-    /// Batches are read by the catch-up task; the live worker passes them by.
-    pub(crate) catching_up: bool,
-    /// The store may hold a skipped position that the next flush must mend.
-    pub(crate) was_skipped: bool,
 }
 
 #[derive(Default)]
@@ -58,6 +55,9 @@ pub(crate) struct TenantState {
     view: Option<(Arc<View>, u64, Instant)>,
     /// Unloaded: whoever still holds this must open the tenant again.
     pub(crate) closed: bool,
+    /// A batch is in the tail in part, or rows were lost from it. Nothing is shown or written any more, so that opening the tenant
+    /// anew reads everything again that is in no file.
+    broken: bool,
     /// Events that were left out, since nothing happened in them (IDENTIFY, GROUP, ALIAS).
     pub(crate) left_out: u64,
     /// Part of `tail_bytes` that is this tenant's.
@@ -68,8 +68,10 @@ pub(crate) struct TenantState {
 pub(crate) struct TenantIndex {
     pub(crate) id: TenantId,
     state: Mutex<TenantState>,
-    /// Held while a flush is under way.
-    pub(crate) flush: tokio::sync::Mutex<()>,
+    /// Held while a flush is under way; a flush whose end is not known is left in it.
+    pub(crate) flush: tokio::sync::Mutex<Option<Attempt>>,
+    /// Held while files are merged.
+    pub(crate) merging: tokio::sync::Mutex<()>,
     /// Bytes of all tails of the process.
     tail_bytes: Arc<AtomicUsize>,
 }
@@ -92,14 +94,27 @@ pub(crate) struct Capture {
     pub(crate) redirects: Arc<Redirects>,
 }
 
+impl Capture {
+    /// Which batches come to be in files with it.
+    pub(crate) fn advances(&self) -> Vec<Advance> {
+        let moved = self.lanes.iter().filter(|(_, lane)| lane.applied > lane.flushed);
+        moved.map(|(number, lane)| Advance { partition: *number, before: lane.flushed, after: lane.applied }).collect()
+    }
+}
+
+/// A flush that was begun.
+pub(crate) struct Attempt {
+    pub(crate) capture: Capture,
+    /// What it tries to publish; `None` until it does.
+    pub(crate) files: Option<Vec<FileEntry>>,
+}
+
 /// How large the tail is and how old.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TailSize {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     pub(crate) oldest_us: Option<i64>,
-    /// A skipped position in the store is to be mended by a flush, also of an empty tail.
-    pub(crate) mend: bool,
 }
 
 impl TenantState {
@@ -119,11 +134,19 @@ impl TenantState {
     }
 
     fn freeze(&mut self) -> Result<(), ArrowError> {
+        self.check()?;
         if self.builder.rows() == 0 {
             return Ok(());
         }
-        let runs = std::mem::take(&mut self.builder).finish()?;
+        let runs = std::mem::take(&mut self.builder).finish().inspect_err(|_| self.broken = true)?;
         self.pieces.push(Arc::new(Piece::new(runs)));
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ArrowError> {
+        if self.broken {
+            return Err(ArrowError::ComputeError("a batch did not fit the columns of the tail: restart to read it again".to_owned()));
+        }
         Ok(())
     }
 
@@ -143,7 +166,7 @@ impl TenantState {
 
 impl TenantIndex {
     pub(crate) fn new(id: TenantId, state: TenantState, tail_bytes: Arc<AtomicUsize>) -> Self {
-        Self { id, state: Mutex::new(state), flush: tokio::sync::Mutex::default(), tail_bytes }
+        Self { id, state: Mutex::new(state), flush: tokio::sync::Mutex::default(), merging: tokio::sync::Mutex::default(), tail_bytes }
     }
 
     /// Changes or reads the state under its lock, and keeps the count of bytes current.
@@ -174,12 +197,15 @@ impl TenantIndex {
             if state.closed {
                 return Err(Closed);
             }
-            let lane = state.lanes.entry(partition).or_default();
-            if position <= lane.applied {
+            if position <= state.lanes.entry(partition).or_default().applied {
                 return Ok(Ok(()));
             }
-            lane.applied = position;
-            Ok(append_rows(state, partition, position, catching_up, now_us, events))
+            let done = state.check().and_then(|()| append_rows(state, partition, position, catching_up, now_us, events));
+            match &done {
+                Ok(()) => state.lanes.entry(partition).or_default().applied = position,
+                Err(_) => state.broken = true,
+            }
+            Ok(done)
         })
     }
 
@@ -243,12 +269,7 @@ impl TenantIndex {
     }
 
     pub(crate) fn tail_size(&self) -> TailSize {
-        self.with(|state| TailSize {
-            rows: state.rows(),
-            bytes: state.measure(),
-            oldest_us: state.oldest_us,
-            mend: state.lanes.values().any(|lane| lane.was_skipped && !lane.catching_up),
-        })
+        self.with(|state| TailSize { rows: state.rows(), bytes: state.measure(), oldest_us: state.oldest_us })
     }
 
     /// First batch of a partition with live events that are in no file.
@@ -260,8 +281,11 @@ impl TenantIndex {
     pub(crate) fn capture(&self) -> Result<Capture, ArrowError> {
         self.with(|state| {
             state.freeze()?;
-            state.flushing = std::mem::take(&mut state.pieces);
-            state.flushing_pending = std::mem::take(&mut state.pending);
+            let mut pieces = std::mem::take(&mut state.pieces);
+            state.flushing.append(&mut pieces);
+            for (partition, first) in std::mem::take(&mut state.pending) {
+                state.flushing_pending.entry(partition).and_modify(|known| *known = first.min(*known)).or_insert(first);
+            }
             state.oldest_us = None;
             Ok(Capture {
                 pieces: state.flushing.clone(),
@@ -280,9 +304,6 @@ impl TenantIndex {
             for (partition, captured) in &capture.lanes {
                 if let Some(lane) = state.lanes.get_mut(partition) {
                     lane.flushed = captured.applied;
-                    if !captured.catching_up {
-                        lane.was_skipped = lane.catching_up;
-                    }
                 }
             }
             state.files = Arc::new(state.files.iter().cloned().chain(files).collect());
