@@ -1,5 +1,6 @@
 //! Tests of what is left after a crash at the worst moment: no workers run, so that each step is taken by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,15 +8,18 @@ use prost::Message;
 use segue_log::{Log, NewBatch};
 use segue_model::module::ModuleSet;
 use segue_model::{Module, SystemClock, TenantId};
-use segue_proto::events::v1::{ResolvedBatch, ResolvedEvent, ResolvedGroup};
+use segue_proto::events::v1::{
+    IdentityChange, IdentityChangeBatch, PersonMerged, ResolvedBatch, ResolvedEvent, ResolvedGroup, identity_change::Change,
+};
 use segue_runtime::{Tenant, TenantDirectory};
 use segue_testkit::{TempLog, TempStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::files::FileEntry;
-use super::tail::{Attempt, TenantIndex};
-use super::{Index, Lake, Mark, RESOLVED, Reading, Shared};
+use super::property::Properties;
+use super::tail::{Attempt, TenantIndex, TenantState};
+use super::{IDENTITY, Index, Lake, Mark, RESOLVED, Reading, Shared};
 use crate::config::Config;
 use crate::store::{Advance, Catalogue, Publication, Published};
 
@@ -72,7 +76,7 @@ impl Place {
     async fn send(&self, count: u64) {
         for number in 0..count {
             let group = ResolvedGroup { tenant: shop().to_string(), events: vec![event(number)] };
-            let payload = ResolvedBatch { groups: vec![group], ..ResolvedBatch::default() }.encode_to_vec().into();
+            let payload = ResolvedBatch { groups: vec![group] }.encode_to_vec().into();
             self.log.append(RESOLVED, 0, NewBatch { payload, events: 1, ..NewBatch::default() }).await.expect("the log takes it");
         }
     }
@@ -81,15 +85,14 @@ impl Place {
 /// Lets the live worker read until it has consumed so many batches.
 async fn follow(shared: &Arc<Shared>, upto: u64) {
     let stopping = CancellationToken::new();
-    let worker = tokio::spawn(shared.clone().follow_resolved(0, stopping.clone()));
     let reached = async {
         while shared.partitions[&0].lock().consumed < upto {
             tokio::task::yield_now().await;
         }
+        stopping.cancel();
     };
-    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("in time");
-    stopping.cancel();
-    worker.await.expect("no panic").expect("the worker ends");
+    let working = async { tokio::join!(shared.clone().follow_resolved(0, stopping.clone()), reached) };
+    tokio::time::timeout(Duration::from_secs(30), working).await.expect("in time").0.expect("the worker ends");
 }
 
 async fn catch_up(shared: &Arc<Shared>) -> Arc<TenantIndex> {
@@ -103,7 +106,7 @@ fn append(tenant: &TenantIndex, position: u64) {
     tenant.append(0, position, false, 0, [(0, &event)].into_iter()).expect("open").expect("it fits");
 }
 
-fn rows(tenant: &TenantIndex) -> u64 {
+fn rows(tenant: &Arc<TenantIndex>) -> u64 {
     let files: u64 = tenant.files_and_redirects().0.iter().map(|file| file.entry.rows()).sum();
     files + tenant.tail_size().rows as u64
 }
@@ -122,12 +125,12 @@ async fn what_was_caught_up_with_and_not_flushed_is_caught_up_with_again_after_a
         follow(&life, 10).await;
         life.checkpoint().await.expect("stored");
         place.tenants.replace(switched(true));
-        assert_eq!(rows(&*catch_up(&life).await), 10);
+        assert_eq!(rows(&catch_up(&life).await), 10);
         life.checkpoint().await.expect("stored");
 
         // The tenant had joined the live worker; a second crash comes after it was off once more.
         let life = place.start().await;
-        assert_eq!(rows(&*catch_up(&life).await), 10, "after the first crash");
+        assert_eq!(rows(&catch_up(&life).await), 10, "after the first crash");
         place.tenants.replace(switched(false));
         place.send(5).await;
         follow(&life, 15).await;
@@ -142,7 +145,7 @@ async fn what_was_caught_up_with_and_not_flushed_is_caught_up_with_again_after_a
         life.checkpoint().await.expect("stored");
 
         let life = place.start().await;
-        assert_eq!(rows(&*life.load(&shop()).await.expect("it loads")), 15, "after the third crash");
+        assert_eq!(rows(&life.load(&shop()).await.expect("it loads")), 15, "after the third crash");
     }
 }
 
@@ -158,7 +161,7 @@ async fn what_was_caught_up_with_before_its_mark_was_stored_is_not_lost_in_a_cra
         life.checkpoint().await.expect("stored");
         let life = place.start().await;
         follow(&life, 10).await;
-        assert_eq!(rows(&*catch_up(&life).await), 10);
+        assert_eq!(rows(&catch_up(&life).await), 10);
     }
 }
 
@@ -182,7 +185,7 @@ async fn a_flush_in_the_middle_of_catching_up_moves_the_mark_to_what_is_in_files
         append(&tenant, 5);
         life.checkpoint().await.expect("stored");
         let life = place.start().await;
-        assert_eq!(rows(&*catch_up(&life).await), 10);
+        assert_eq!(rows(&catch_up(&life).await), 10);
     }
 }
 
@@ -265,6 +268,41 @@ async fn a_tenant_whose_files_are_merged_or_written_stays_in_memory_until_that_i
         // Whoever still holds it changes nothing any more.
         assert!(!life.merge_next(&tenant).await.expect("asked"));
         life.flush(&tenant).await.expect("nothing to do");
-        assert_eq!(rows(&*life.load(&shop()).await.expect("it loads")), 1);
+        assert_eq!(rows(&life.load(&shop()).await.expect("it loads")), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn persons_that_are_merged_while_a_tenant_loads_are_redirected_in_it() {
+    for place in Place::each().await {
+        let life = place.start().await;
+        let merged = PersonMerged { from: 7, into: 9 };
+        let change = IdentityChange { sequence: 1, change: Some(Change::Merged(merged)), ..IdentityChange::default() };
+        let payload = IdentityChangeBatch { tenant: shop().to_string(), changes: vec![change] }.encode_to_vec().into();
+        place.log.append(IDENTITY, 0, NewBatch { payload, events: 1, ..NewBatch::default() }).await.expect("the log takes it");
+        // Loading by hand: what is stored is read, then the merge comes, then the tenant is there.
+        let opening = life.opening.lock().await;
+        let stored = place.catalogue.load(&shop()).await.expect("stored");
+        let stopping = CancellationToken::new();
+        // The merge does not come to be stored as long as the tenant loads. Were it so, this would give it the time.
+        let stored_early = async {
+            while place.catalogue.load(&shop()).await.expect("stored").redirects.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let loading = async {
+            let _ = tokio::time::timeout(Duration::from_millis(300), stored_early).await;
+            let state = TenantState::of_stored(BTreeMap::new(), Vec::new(), stored.redirects, Properties::load(Vec::new()));
+            let tenant = Arc::new(TenantIndex::new(shop(), state, life.tail_bytes.clone()));
+            life.tenants.write().insert(shop(), tenant.clone());
+            drop(opening);
+            while !tenant.with(|state| state.steps.contains_key(&7)) {
+                tokio::task::yield_now().await;
+            }
+            stopping.cancel();
+        };
+        let working = async { tokio::join!(life.clone().follow_identity(0, 0, stopping.clone()), loading) };
+        let worked = tokio::time::timeout(Duration::from_secs(30), working).await;
+        worked.expect("the merge reaches the tenant").0.expect("the worker ends");
     }
 }

@@ -13,6 +13,9 @@
 //! What is in files is known per tenant and partition (`flushed`): publishing files and moving it is one transaction, so each
 //! event is counted once whatever crashes. `log_position` says where to start reading a partition: before the first batch that
 //! any tenant has in its tail alone. A batch of a tenant at or before its `flushed` position is passed by on reading again.
+//! What a tenant passed by while it was off, and read later, does not hold `log_position` back; the tenant's mark (`skipped`) says
+//! where to read it again, and stays until a flush has put it into files. A flush moves `flushed` from where it knows it to be,
+//! or not at all, so that neither a lost answer nor a second process counts events twice.
 //!
 //! Lock order: partition, then tenant.
 
