@@ -55,8 +55,7 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> 
     let shape = if args.servers { Shape::OneProcess } else { Shape::Embedded };
     let program = std::env::current_exe()?.with_file_name("segue-under-test");
     ensure!(program.exists(), "{} is not built; run this through tests/bench", program.display());
-    let quiet =
-        ["telemetry.log_filter=warn", "gateway.requests_per_second=1000000", "gateway.ingest_bytes_per_second=4000000000"];
+    let quiet = ["telemetry.log_filter=warn", "gateway.requests_per_second=1000000", "gateway.ingest_bytes_per_second=4000000000"];
     let installation = Installation::start(shape, &program, &quiet).await?;
     let pid = installation.pids()[0];
     let keys = installation.tenant("bench").await?;

@@ -53,7 +53,10 @@ pub fn by_event() -> QueryEventsRequest {
     QueryEventsRequest {
         range: Some(TimeRange { start: Some(timestamp(946_684_800_000_000)), end: Some(timestamp(4_102_444_800_000_000)) }),
         grain: Grain::Unspecified as i32,
-        metrics: vec![metric("total", &[], Aggregation::Total, Unit::Unspecified), metric("profiles", &[], Aggregation::Unique, Unit::Profile)],
+        metrics: vec![
+            metric("total", &[], Aggregation::Total, Unit::Unspecified),
+            metric("profiles", &[], Aggregation::Unique, Unit::Profile),
+        ],
         group_by: vec![dimension("event")],
         top: 10_000,
         ..Default::default()

@@ -10,10 +10,10 @@ use rand::{Rng, SeedableRng};
 use segue_proto::events::v1::{Context, Event, EventKind, Identifier, Item, Value, value};
 
 const CATEGORIES: [(&str, &[(&str, i64)]); 4] = [
-    ("shoes", &[("Runner", 89_900_0), ("Boot", 149_000_0), ("Sandal", 39_500_0)]),
-    ("bags", &[("Tote", 59_000_0), ("Backpack", 79_900_0)]),
-    ("outdoor", &[("Tent", 329_000_0), ("Lamp", 24_900_0), ("Stove", 64_500_0)]),
-    ("kids", &[("Blocks", 29_900_0), ("Scooter", 99_000_0)]),
+    ("shoes", &[("Runner", 899_000), ("Boot", 1_490_000), ("Sandal", 395_000)]),
+    ("bags", &[("Tote", 590_000), ("Backpack", 799_000)]),
+    ("outdoor", &[("Tent", 3_290_000), ("Lamp", 249_000), ("Stove", 645_000)]),
+    ("kids", &[("Blocks", 299_000), ("Scooter", 990_000)]),
 ];
 const PLATFORMS: [&str; 3] = ["android", "ios", "web"];
 const SOURCES: [&str; 5] = ["", "search", "newsletter", "social", "partner"];
