@@ -46,12 +46,10 @@ pub(super) fn spawn(
     tasks: &Tasks,
 ) -> oneshot::Receiver<Result<Merged, PipelineError>> {
     let (tell, told) = oneshot::channel();
-    let stopping = tasks.stopping();
     tasks.spawn_finite(format!("ingest-marks-{}", owner.partition), async move {
-        tokio::select! {
-            merged = merge(&db, owner, plan, bits_per_mark, &stop) => { let _ = tell.send(merged); }
-            () = stopping.cancelled() => {}
-        }
+        // Ended between its transactions and never within one: a transaction whose begin is cut short stays open on its
+        // connection, which others then use.
+        let _gone = tell.send(merge(&db, owner, plan, bits_per_mark, &stop).await);
         Ok(())
     });
     told

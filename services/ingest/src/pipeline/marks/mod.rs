@@ -26,7 +26,7 @@ use std::collections::HashSet;
 
 use segue_store::{Db, StoreError, Tx};
 use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use xxhash_rust::xxh3::Xxh3;
 
 use self::chunk::{chunk_bits_for, chunk_of, contains, cut, decode, encode};
@@ -265,7 +265,7 @@ impl MarkIndex {
             self.sweep_some().await?;
             if let Some(plan) = self.choose_merge() {
                 self.next_segment += 1; // the merge's own
-                let stop = CancellationToken::new();
+                let stop = tasks.stopping().child_token();
                 let told = merge::spawn(self.db.clone(), self.owner, plan, self.config.filter_bits_per_mark, stop.clone(), tasks);
                 self.merging = Some(Merging { told, _stop: stop.drop_guard() });
             }

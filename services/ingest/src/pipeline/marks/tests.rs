@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use segue_store::Db;
 use segue_testkit::{TempStore, stores};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::store::MIGRATIONS;
