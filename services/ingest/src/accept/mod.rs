@@ -1,7 +1,7 @@
 //! Accepting events: every event gets an outcome, and what is kept is on disk before the answer.
 //!
-//! The way of a call: room is reserved for its bytes ([`lanes`]); every event is checked for shape ([`shape`]) and against
-//! the taxonomy ([`typing`]); names seen for the first time are registered and those events checked again; accepted events
+//! The way of a call: room is reserved for its bytes (`lanes`); every event is checked for shape (`shape`) and against
+//! the taxonomy (`typing`); names seen for the first time are registered and those events checked again; accepted events
 //! are encoded once, straight into the bytes that go to their partition; quarantined ones are stored; then it answers.
 //! To add a rule: `shape` when it holds for every tenant, `typing` when the taxonomy decides it.
 

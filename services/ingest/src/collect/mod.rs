@@ -1,8 +1,8 @@
 //! Bodies of the HTTP API that published SDKs speak (Segment's and RudderStack's shapes). See http-ingest.md in the design.
 //!
-//! A body is cut into its events without reading them ([`split`]), each event is read by itself ([`message`]), and what was
-//! wrong with one stays with it. To understand one more field: [`message`] for the envelope, [`context`] for the context,
-//! [`commerce`] for orders and products.
+//! A body is cut into its events without reading them (`split`), each event is read by itself (`message`), and what was
+//! wrong with one stays with it. To understand one more field: `message` for the envelope, `context` for the context,
+//! `commerce` for orders and products.
 
 pub mod answer;
 mod commerce;

@@ -1,6 +1,6 @@
 //! SQL of the taxonomy.
 //!
-//! Every change begins with [`bump`], whose row lock makes changes of one tenant wait for each other on PostgreSQL (SQLite
+//! Every change begins with `bump`, whose row lock makes changes of one tenant wait for each other on PostgreSQL (SQLite
 //! has one writer anyway). What is read after it in the same transaction is therefore what others committed before.
 
 use segue_model::TenantId;
