@@ -79,16 +79,16 @@ impl Db {
     /// Dropping the transaction without [`Tx::commit`] rolls it back.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Db::Sqlite(db) => Tx::Sqlite(db.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Db::Sqlite(db) => Tx::Sqlite(begun(&db.writer, "BEGIN IMMEDIATE").await?),
+            Db::Postgres(pool) => Tx::Postgres(begun(pool, "BEGIN").await?),
         })
     }
 
     /// Opens a read-only transaction: all its statements see one and the same state of the database.
     pub async fn read(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Db::Sqlite(db) => Tx::Sqlite(db.readers.begin_with("BEGIN DEFERRED").await?),
-            Db::Postgres(pool) => Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
+            Db::Sqlite(db) => Tx::Sqlite(begun(&db.readers, "BEGIN DEFERRED").await?),
+            Db::Postgres(pool) => Tx::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
         })
     }
 
@@ -108,5 +108,23 @@ impl Db {
             }
             Db::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// Begins a transaction, whether or not the caller is still there when it has begun. A future that is dropped after BEGIN was
+/// sent would give its connection back to the pool with the transaction open, and what others then write on it would never be
+/// committed. Here the transaction exists before it is dropped, so it is rolled back.
+async fn begun<D: sqlx::Database>(pool: &sqlx::Pool<D>, statement: &'static str) -> Result<sqlx::Transaction<'static, D>, sqlx::Error> {
+    let pool = pool.clone();
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it ends by itself, within the pool's time limits, and outliving its caller is its purpose"
+    )]
+    let beginning = tokio::spawn(async move { pool.begin_with(statement).await });
+    match beginning.await {
+        Ok(begun) => begun,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down.
+        Err(_) => Err(sqlx::Error::PoolClosed),
     }
 }

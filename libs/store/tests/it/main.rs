@@ -296,3 +296,26 @@ async fn a_full_disk_is_told_and_the_database_works_again_once_there_is_room() -
     assert_eq!(count(&db, 1).await?, written + 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_while_a_transaction_begins_leaves_no_transaction_open() -> anyhow::Result<()> {
+    for store in stores() {
+        let db = store.open("gone", MIGRATIONS).await?;
+        for microseconds in 0..300 {
+            // Some callers leave before BEGIN was sent, some in between, some never.
+            if let Ok(begun) = tokio::time::timeout(std::time::Duration::from_micros(microseconds * 5), db.begin()).await {
+                begun?.rollback().await?;
+            }
+        }
+        let writes = (0..40i64).map(|key| {
+            let db = db.clone();
+            async move { on_writer!(db, pool => sqlx::query("INSERT INTO item (tenant, key, amount) VALUES (7, $1, 1)").bind(key.to_string()).run(pool).await) }
+        });
+        for written in futures::future::join_all(writes).await {
+            assert_eq!(written?, 1);
+        }
+        // Another process sees them: each was committed, none sits in a transaction that somebody left open.
+        assert_eq!(count(&store.open("gone", MIGRATIONS).await?, 7).await?, 40, "{:?}", store.kind());
+    }
+    Ok(())
+}
