@@ -220,7 +220,12 @@ pub(crate) fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
 
 /// A table with these columns, in the one style of the command line.
 pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    use comfy_table::TableComponent::{HorizontalLines, LeftBorderIntersections, MiddleIntersections, RightBorderIntersections};
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    // A line below the header and none between the rows: reports are read downwards.
+    for line in [HorizontalLines, MiddleIntersections, LeftBorderIntersections, RightBorderIntersections] {
+        table.remove_style(line);
+    }
     table
 }
