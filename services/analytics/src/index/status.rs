@@ -1,5 +1,7 @@
 //! What is indexed, for `GetIndexStatus`.
 
+use std::time::Duration;
+
 use segue_log::LogError;
 use segue_model::TenantId;
 use segue_proto::analytics::v1::{GetIndexStatusResponse, IndexedPartition};
@@ -42,6 +44,8 @@ impl Index {
                 log_position: bounds.map_or(consumed, |bounds| bounds.last),
             });
         }
+        // Whoever is told that a position is queryable must find it: the next question cuts a view of its own.
+        loaded.forget_view(Duration::ZERO);
         Ok(GetIndexStatusResponse {
             rows: file_rows + size.rows as u64,
             tail_rows: size.rows as u64,
