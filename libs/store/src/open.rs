@@ -86,6 +86,9 @@ async fn open_sqlite(folder: &str, namespace: &str, migrator: &'static Migrator)
         // Shrinks the write-ahead log after a burst.
         .pragma("journal_size_limit", "67108864");
 
+    // Processes that start together take turns: the migrator locks PostgreSQL by itself and SQLite not at all, and the first
+    // connection of a new file changes its journal mode, which fails at once when another one does too.
+    let lock = lock_file(folder.join(format!("{namespace}.migrate.lock"))).await?;
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -103,8 +106,6 @@ async fn open_sqlite(folder: &str, namespace: &str, migrator: &'static Migrator)
         })
         .connect_with(options.clone())
         .await?;
-    // The migrator locks PostgreSQL by itself, and SQLite not at all.
-    let lock = lock_file(folder.join(format!("{namespace}.migrate.lock"))).await?;
     let migrated = migrator.run(&writer).await;
     drop(lock);
     if let Err(error) = migrated {
