@@ -1,0 +1,1 @@
+//! Whether a person meets a condition.

@@ -1,0 +1,1 @@
+//! Cutting a person's events into sessions.
