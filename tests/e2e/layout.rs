@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 6] = ["segue-model", "segue-proto", "segue-runtime", "segue-store", "segue-log", "segue-testkit"];
+const LIBRARIES: [&str; 7] = ["segue-model", "segue-engine", "segue-proto", "segue-runtime", "segue-store", "segue-log", "segue-testkit"];
 
 /// Crate → crates of ours that it is built with.
 fn edges() -> BTreeMap<String, Vec<String>> {
@@ -41,6 +41,8 @@ fn crates_import_only_what_the_architecture_allows() {
             "segue-testkit" => &["segue-model", "segue-store", "segue-log", "segue-proto"],
             "segue-tests" => &["segue-node", "segue-proto", "segue-testkit", "segue-model", "segue-runtime"],
             "segue-node" => continue,
+            // The rules of the per-person engine; what evaluates conditions is analytics alone.
+            "segue-analytics" => &["segue-model", "segue-engine", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
             library if LIBRARIES.contains(&library) => &["segue-model"],
             _service => &["segue-model", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
         };

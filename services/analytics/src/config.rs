@@ -3,6 +3,8 @@
 use segue_model::FieldViolation;
 use serde::{Deserialize, Serialize};
 
+use crate::question::QueryLimits;
+
 /// How analytics indexes and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,6 +46,10 @@ pub struct Config {
     pub query_wait_ms_max: u64,
     /// How long a query runs.
     pub query_ms_max: u64,
+    /// Threads of one query; 0: one per core.
+    pub query_threads: usize,
+    /// Memory that one query may take for the events that it gathers.
+    pub query_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -67,11 +73,20 @@ impl Default for Config {
             queries_waiting_max: 64,
             query_wait_ms_max: 10_000,
             query_ms_max: 60_000,
+            query_threads: 0,
+            query_bytes_max: 1 << 30,
         }
     }
 }
 
 impl Config {
+    /// What one query may take.
+    pub(crate) fn query_limits(&self) -> QueryLimits {
+        let defaults = QueryLimits::default();
+        let threads = if self.query_threads == 0 { defaults.threads } else { self.query_threads };
+        QueryLimits { threads, hits_bytes_max: self.query_bytes_max, ..defaults }
+    }
+
     /// Everything that is wrong with it.
     pub fn validate(&self) -> Vec<FieldViolation> {
         let positive = [
@@ -85,6 +100,7 @@ impl Config {
             ("merge_bytes_max", self.merge_bytes_max),
             ("queries_max", self.queries_max as u64),
             ("query_ms_max", self.query_ms_max),
+            ("query_bytes_max", self.query_bytes_max as u64),
         ];
         let mut violations: Vec<FieldViolation> = positive
             .into_iter()

@@ -8,7 +8,7 @@ use segue_runtime::caller::CallerError;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
 
-use crate::report::ReportError;
+use crate::question::QueryError;
 use crate::scan::ScanError;
 
 /// Why a call failed.
@@ -29,9 +29,9 @@ pub enum AnalyticsError {
         /// Which.
         tenant: String,
     },
-    /// The report cannot be computed.
+    /// The question cannot be answered.
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Query(#[from] QueryError),
     /// Too many queries run and wait.
     #[error("too many queries are running and waiting: retry in a moment")]
     Busy,
@@ -66,7 +66,7 @@ impl ServiceError for AnalyticsError {
             Self::Caller(error) => error.code(),
             Self::ModuleDisabled { .. } => Code::FailedPrecondition,
             Self::TenantUnknown { .. } => Code::Unavailable,
-            Self::Report(error) => error.code(),
+            Self::Query(error) => error.code(),
             Self::Busy => Code::ResourceExhausted,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
@@ -85,7 +85,7 @@ impl ServiceError for AnalyticsError {
             Self::Caller(error) => error.reason(),
             Self::ModuleDisabled { .. } => "MODULE_DISABLED",
             Self::TenantUnknown { .. } => "TENANT_UNKNOWN",
-            Self::Report(error) => error.reason(),
+            Self::Query(error) => error.reason(),
             Self::Busy => "TOO_MANY_QUERIES",
             Self::DeadlineExceeded { .. } => "QUERY_TOO_LONG",
             Self::Stopped => "STOPPED",
@@ -102,10 +102,10 @@ impl ServiceError for AnalyticsError {
         match self {
             Self::ModuleDisabled { tenant } => vec![("module", "analytics".to_owned()), ("tenant", tenant.clone())],
             Self::TenantUnknown { tenant } => vec![("tenant", tenant.clone())],
-            Self::Scan(ScanError::File { file, .. }) | Self::Report(ReportError::Scan(ScanError::File { file, .. })) => {
+            Self::Scan(ScanError::File { file, .. }) | Self::Query(QueryError::Scan(ScanError::File { file, .. })) => {
                 vec![("file", file.clone())]
             }
-            Self::Report(error) => error.metadata(),
+            Self::Query(error) => error.metadata(),
             Self::Scan(ScanError::Arrow(_) | ScanError::Cancelled | ScanError::NotLoaded { .. })
             | Self::Caller(_)
             | Self::Busy
@@ -118,7 +118,7 @@ impl ServiceError for AnalyticsError {
 
     fn field_violations(&self) -> Vec<FieldViolation> {
         match self {
-            Self::Report(error) => error.field_violations(),
+            Self::Query(error) => error.field_violations(),
             _ => Vec::new(),
         }
     }

@@ -13,7 +13,10 @@
 
 pub mod config;
 pub mod error;
+mod filter;
 pub mod index;
+mod pass;
+pub mod question;
 pub mod report;
 pub mod scan;
 mod service;

@@ -7,7 +7,11 @@ use std::time::Duration;
 use segue_model::Module;
 use segue_proto::analytics::v1::analytics_service_server::AnalyticsService;
 use segue_proto::analytics::v1::{
-    GetIndexStatusRequest, GetIndexStatusResponse, ListDimensionsRequest, ListDimensionsResponse, QueryEventsRequest, QueryEventsResponse,
+    CountPersonsRequest, CountPersonsResponse, DeletePersonEventsRequest, DeletePersonEventsResponse, GetIndexStatusRequest,
+    GetIndexStatusResponse, GetPersonTimelineRequest, GetPersonTimelineResponse, ListDimensionValuesRequest, ListDimensionValuesResponse,
+    ListDimensionsRequest, ListDimensionsResponse, QueryEventsRequest, QueryEventsResponse, QueryFunnelRequest, QueryFunnelResponse,
+    QueryPathRequest, QueryPathResponse, QueryRetentionRequest, QueryRetentionResponse, QuerySessionsRequest, QuerySessionsResponse,
+    QuerySqlRequest, QuerySqlResponse, SelectPersonsRequest, SelectPersonsResponse,
 };
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::reply;
@@ -19,8 +23,8 @@ use tonic::{Request, Response, Status};
 use crate::config::Config;
 use crate::error::AnalyticsError;
 use crate::index::Index;
-use crate::report::{self, ReportDefaults, ReportError, ReportLimits};
-use crate::scan::Snapshot;
+use crate::question::{Context, QueryError, QueryLimits};
+use crate::report;
 
 /// The service.
 pub(crate) struct Service {
@@ -31,6 +35,7 @@ pub(crate) struct Service {
     waiting_max: usize,
     wait_max: Duration,
     query_max: Duration,
+    limits: QueryLimits,
     stopping: CancellationToken,
 }
 
@@ -53,6 +58,7 @@ impl Service {
             waiting_max: config.queries_waiting_max,
             wait_max: Duration::from_millis(config.query_wait_ms_max),
             query_max: Duration::from_millis(config.query_ms_max),
+            limits: config.query_limits(),
             stopping,
         }
     }
@@ -71,11 +77,7 @@ impl Service {
     }
 
     /// Runs a query in its turn.
-    async fn query<Q, A>(
-        &self,
-        request: Request<Q>,
-        run: fn(&Snapshot, &Tenant, &Q, &CancellationToken) -> Result<A, ReportError>,
-    ) -> Result<A, AnalyticsError>
+    async fn query<Q, A>(&self, request: Request<Q>, run: fn(&Context<'_>, &Q) -> Result<A, QueryError>) -> Result<A, AnalyticsError>
     where
         Q: Send + 'static,
         A: Send + 'static,
@@ -98,12 +100,14 @@ impl Service {
         let _guard = cancelled.clone().drop_guard();
         let index = self.index.cancelled_by(cancelled.clone());
         let query = request.into_inner();
+        let limits = self.limits;
         let span = tracing::Span::current();
         let work = tokio::task::spawn_blocking(move || {
             // A query counts until its thread is done, also when nobody waits for it any more.
             let _permit = permit;
             let snapshot = index.snapshot(&tenant.id)?;
-            Ok(span.in_scope(|| run(&snapshot, &tenant, &query, &cancelled))?)
+            let context = Context { snapshot: &snapshot, zone: tenant.time_zone, limits, cancel: &cancelled };
+            Ok(span.in_scope(|| run(&context, &query))?)
         });
         match tokio::time::timeout(self.query_max, work).await {
             Ok(Ok(answer)) => answer,
@@ -119,15 +123,60 @@ impl Service {
 #[tonic::async_trait]
 impl AnalyticsService for Service {
     async fn query_events(&self, request: Request<QueryEventsRequest>) -> Result<Response<QueryEventsResponse>, Status> {
-        let run = |snapshot: &Snapshot, tenant: &Tenant, query: &QueryEventsRequest, cancelled: &CancellationToken| {
-            let defaults = ReportDefaults { zone: tenant.time_zone, limits: ReportLimits::default() };
-            report::query_events(snapshot, &defaults, query, cancelled)
-        };
-        reply(self.query(request, run).await)
+        reply(self.query(request, report::query).await)
     }
 
     async fn list_dimensions(&self, request: Request<ListDimensionsRequest>) -> Result<Response<ListDimensionsResponse>, Status> {
-        reply(self.query(request, |snapshot, _, _, _| Ok(report::list_dimensions(snapshot))).await)
+        reply(self.query(request, |context, _| Ok(report::list_dimensions(context.snapshot))).await)
+    }
+
+    async fn query_funnel(&self, _request: Request<QueryFunnelRequest>) -> Result<Response<QueryFunnelResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn query_retention(&self, _request: Request<QueryRetentionRequest>) -> Result<Response<QueryRetentionResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn query_path(&self, _request: Request<QueryPathRequest>) -> Result<Response<QueryPathResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn query_sessions(&self, _request: Request<QuerySessionsRequest>) -> Result<Response<QuerySessionsResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn select_persons(&self, _request: Request<SelectPersonsRequest>) -> Result<Response<SelectPersonsResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn count_persons(&self, _request: Request<CountPersonsRequest>) -> Result<Response<CountPersonsResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn get_person_timeline(
+        &self,
+        _request: Request<GetPersonTimelineRequest>,
+    ) -> Result<Response<GetPersonTimelineResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn delete_person_events(
+        &self,
+        _request: Request<DeletePersonEventsRequest>,
+    ) -> Result<Response<DeletePersonEventsResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn list_dimension_values(
+        &self,
+        _request: Request<ListDimensionValuesRequest>,
+    ) -> Result<Response<ListDimensionValuesResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
+    }
+
+    async fn query_sql(&self, _request: Request<QuerySqlRequest>) -> Result<Response<QuerySqlResponse>, Status> {
+        Err(Status::unimplemented("not part of this version"))
     }
 
     async fn get_index_status(&self, request: Request<GetIndexStatusRequest>) -> Result<Response<GetIndexStatusResponse>, Status> {

@@ -6,7 +6,7 @@ use super::execute::{Execution, Pass};
 use super::figure::Figure;
 use super::grouping::GroupKey;
 use super::plan::Plan;
-use super::time::timestamp;
+use crate::question::time::timestamp;
 
 /// Everything of the answer that comes from the rows.
 #[derive(Debug)]

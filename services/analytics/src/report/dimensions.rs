@@ -4,7 +4,7 @@ use segue_model::{catalogue, dimension};
 use segue_proto::analytics::v1 as pb;
 use segue_proto::query::v1::{Field, field};
 
-use super::fields::{OWN_DIMENSIONS, Vocabulary, item_field_type, item_names};
+use crate::filter::fields::{OWN_DIMENSIONS, Vocabulary, item_field_type, item_names};
 use crate::scan::ItemField;
 
 /// Built-in dimensions, then properties of events, then properties of items; each by name except the built-in ones, which keep the

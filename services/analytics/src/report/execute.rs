@@ -6,17 +6,17 @@ use std::borrow::Cow;
 use arrow::array::StringArray;
 use arrow::buffer::BooleanBuffer;
 
-use super::cells::{BatchCells, Cells, TextCells};
-use super::error::ReportError;
-use super::fields::Place;
 use super::gather::{LeftOut, Rows, add_field, add_measure};
 use super::grouping::Grouper;
-use super::matching::mask;
 use super::metric::{Measure, MetricPlan};
 use super::plan::Plan;
-use super::predicate::Predicate;
 use super::tally::{Additions, Tally};
-use super::time::{Periods, RangeUs};
+use crate::filter::cells::{BatchCells, Cells, TextCells};
+use crate::filter::fields::Place;
+use crate::filter::matching::mask;
+use crate::filter::predicate::Predicate;
+use crate::question::QueryError;
+use crate::question::time::{Periods, RangeUs};
 use crate::scan::ScanBatch;
 
 /// One range of a report being computed.
@@ -81,12 +81,12 @@ impl<'p> Execution<'p> {
     }
 
     /// Takes rows of the range of pass `pass`; the batch holds the plan's columns.
-    pub(super) fn push(&mut self, pass: usize, batch: &ScanBatch) -> Result<(), ReportError> {
+    pub(super) fn push(&mut self, pass: usize, batch: &ScanBatch) -> Result<(), QueryError> {
         let applies = |metric: &MetricPlan| metric.events.as_ref().is_none_or(|events| events.iter().any(|name| **name == *batch.event));
         if batch.batch.num_rows() == 0 || !self.plan.metrics.iter().any(applies) {
             return Ok(());
         }
-        let cells = BatchCells::new(batch, self.plan)?;
+        let cells = BatchCells::new(batch, &self.plan.columns, &self.plan.items)?;
         let passing = mask(&self.plan.filter, &cells);
         if passing.count_set_bits() == 0 {
             return Ok(());
@@ -106,7 +106,7 @@ impl<'p> Execution<'p> {
     }
 
     /// Finds the group and the period, so the cell, of every row that any metric counts.
-    fn place_rows(&mut self, pass: usize, batch: &BatchCells<'_>, union: &BooleanBuffer) -> Result<(), ReportError> {
+    fn place_rows(&mut self, pass: usize, batch: &BatchCells<'_>, union: &BooleanBuffer) -> Result<(), QueryError> {
         let Scratch { all, groups, .. } = &mut self.scratch;
         all.clear();
         match (&batch.items, self.plan.item_level) {
@@ -164,13 +164,13 @@ impl<'p> Execution<'p> {
         }
     }
 
-    fn fit_checked(&mut self) -> Result<(), ReportError> {
+    fn fit_checked(&mut self) -> Result<(), QueryError> {
         let groups = self.grouper.len();
         let periods = self.passes.iter().map(|pass| pass.periods.len()).sum::<usize>();
         let cells_max = self.plan.limits.cells_max;
         // A report without groups always has an answer: its periods are bounded by themselves.
         if !self.plan.group_by.is_empty() && groups.saturating_mul(periods) > cells_max {
-            return Err(ReportError::TooManyGroups { groups, periods, cells_max });
+            return Err(QueryError::TooManyGroups { groups, periods, cells_max });
         }
         self.fit();
         Ok(())
@@ -182,7 +182,7 @@ impl<'p> Execution<'p> {
         batch: &BatchCells<'_>,
         union: &BooleanBuffer,
         masks: &[(usize, BooleanBuffer)],
-    ) -> Result<(), ReportError> {
+    ) -> Result<(), QueryError> {
         let everything = union.count_set_bits();
         let Scratch { all, some, field_at, field_cells, .. } = &mut self.scratch;
         let pass = &mut self.passes[pass];
@@ -216,11 +216,11 @@ impl<'p> Execution<'p> {
         pass.skipped_items += left_out.skipped(batch);
         pass.kept += additions.kept;
         if additions.overflow {
-            return Err(ReportError::Overflow);
+            return Err(QueryError::Overflow);
         }
         let values_max = self.plan.limits.values_max;
         if pass.kept > values_max {
-            return Err(ReportError::TooManyValues { values_max });
+            return Err(QueryError::TooManyValues { values_max });
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use segue_model::decimal::format_e4;
 use segue_proto::analytics::v1 as pb;
 
-use super::time::timestamp;
+use crate::question::time::timestamp;
 
 /// One number of a report. Exact kinds stay exact until they are written.
 #[derive(Debug, Clone, Copy, PartialEq)]

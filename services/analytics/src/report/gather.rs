@@ -2,9 +2,9 @@
 
 use arrow::array::Array;
 
-use super::cells::{BatchCells, Cells, Items};
 use super::metric::Measure;
 use super::tally::{Additions, Finish, Tally};
+use crate::filter::cells::{BatchCells, Cells, Items};
 
 /// Rows (or items) that take part, with the cell that each counts in.
 #[derive(Debug, Default)]

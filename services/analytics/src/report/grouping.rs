@@ -8,9 +8,9 @@ use arrow::array::{Array, StringArray};
 use segue_proto::analytics::v1 as pb;
 use segue_proto::events::v1 as events;
 
-use super::cells::{Cells, TextCells};
-use super::hashing::Fold;
-use super::time::timestamp;
+use crate::filter::cells::{Cells, TextCells};
+use crate::question::hashing::Fold;
+use crate::question::time::timestamp;
 use crate::scan::PropertyType;
 
 /// The code of a missing value.

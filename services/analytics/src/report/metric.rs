@@ -1,17 +1,13 @@
 //! Metrics of a request, parsed: of which events, filtered how, measuring what.
 
-use segue_model::{FieldViolation, catalogue};
+use segue_model::FieldViolation;
 use segue_proto::analytics::v1 as pb;
 
-use super::fields::{FieldRef, ItemColumn, Place, Resolver};
-use super::predicate::{FilterParser, Predicate};
 use super::tally::{Finish, Form};
+use crate::filter::fields::{FieldRef, ItemColumn, Place, Resolver};
+use crate::filter::predicate::{FilterParser, Predicate};
+use crate::question::parse::{NAME_CHARACTERS_MAX, canonical_events};
 use crate::scan::{Column, ItemField, PropertyType};
-
-/// Event names of one metric.
-pub(super) const EVENTS_MAX: usize = 100;
-/// Characters of a name of a metric, formula or event.
-pub(super) const NAME_CHARACTERS_MAX: usize = 128;
 
 /// One metric, ready to be computed.
 #[derive(Debug, Clone)]
@@ -125,26 +121,6 @@ fn refuse_unused(metric: &pb::Metric, aggregation: pb::Aggregation, path: &str, 
     if metric.percentile != 0.0 && aggregation != pb::Aggregation::Percentile {
         faults.push(FieldViolation::new(format!("{path}.percentile"), "only for PERCENTILE"));
     }
-}
-
-fn canonical_events(names: &[String], path: &str, faults: &mut Vec<FieldViolation>) -> Vec<String> {
-    let mut canonical: Vec<String> = Vec::with_capacity(names.len());
-    if names.len() > EVENTS_MAX {
-        faults.push(FieldViolation::new(format!("{path}.events"), format!("at most {EVENTS_MAX} names; empty means all events")));
-        return canonical;
-    }
-    for (at, name) in names.iter().enumerate() {
-        if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX {
-            let field = format!("{path}.events[{at}]");
-            faults.push(FieldViolation::new(field, format!("1 to {NAME_CHARACTERS_MAX} characters; to count all events, give no names")));
-            continue;
-        }
-        let name = catalogue::canonical_event(name).unwrap_or(name);
-        if !canonical.iter().any(|known| known == name) {
-            canonical.push(name.to_owned());
-        }
-    }
-    canonical
 }
 
 fn measure(

@@ -1,7 +1,7 @@
 //! The general event report: how often, by how many, how much, per period and group.
 //!
-//! The way of a request: `plan` checks it and resolves its names (`fields`, `metric`, `predicate`, `formula`);
-//! `execute` passes once over the rows of each range, batch by batch (`cells` reads columns, `matching` filters, `grouping`
+//! The way of a request: `plan` checks it and resolves its names (`metric`, `formula`, and the filters of `crate::filter`);
+//! `execute` passes once over the rows of each range, batch by batch (`grouping`
 //! finds groups, `gather` adds to the tallies of `tally`); `answer` ranks the groups and writes the numbers.
 //!
 //! # What the numbers mean
@@ -26,27 +26,22 @@ use tokio_util::sync::CancellationToken;
 use crate::scan::{ScanStats, Snapshot};
 
 mod answer;
-mod cells;
 mod dimensions;
-mod error;
 mod execute;
-mod fields;
 mod figure;
 mod formula;
 mod gather;
 mod grouping;
-mod hashing;
-mod matching;
 mod metric;
 mod plan;
-mod predicate;
 mod tally;
-mod time;
 
-pub use error::ReportError;
 pub use plan::{ReportDefaults, ReportLimits};
 
-use fields::Vocabulary;
+use crate::filter::fields::Vocabulary;
+use crate::question::time;
+use crate::question::token::Asked;
+use crate::question::{Context, QueryError};
 use plan::Plan;
 
 /// Computes the report over a snapshot. Plain, blocking work: call it on a blocking thread. `cancel` is looked at before every
@@ -56,7 +51,7 @@ pub fn query_events(
     defaults: &ReportDefaults,
     request: &pb::QueryEventsRequest,
     cancel: &CancellationToken,
-) -> Result<pb::QueryEventsResponse, ReportError> {
+) -> Result<pb::QueryEventsResponse, QueryError> {
     let started = Instant::now();
     let plan = Plan::new(request, &vocabulary(snapshot), defaults)?;
     let mut execution = execute::Execution::new(&plan);
@@ -65,7 +60,7 @@ pub fn query_events(
         let mut scan = snapshot.scan(plan.scan(execution.range(pass)));
         for batch in scan.by_ref() {
             if cancel.is_cancelled() {
-                return Err(ReportError::Cancelled);
+                return Err(QueryError::Cancelled);
             }
             execution.push(pass, &batch?)?;
         }
@@ -92,7 +87,14 @@ pub fn query_events(
             tail_rows: stats.tail_rows,
             seconds: started.elapsed().as_secs_f64(),
         }),
+        persons_token: Asked::Events(request.clone()).token(),
     })
+}
+
+/// Answers the question in its context.
+pub(crate) fn query(context: &Context<'_>, request: &pb::QueryEventsRequest) -> Result<pb::QueryEventsResponse, QueryError> {
+    let defaults = ReportDefaults { zone: context.zone, limits: context.limits.report };
+    query_events(context.snapshot, &defaults, request, context.cancel)
 }
 
 /// Every dimension and property that reports can name.

@@ -8,12 +8,13 @@ use segue_model::FieldViolation;
 use segue_model::calendar::Grain;
 use segue_proto::analytics::v1 as pb;
 
-use super::error::ReportError;
-use super::fields::{FieldRef, ItemColumn, Resolver, Vocabulary};
 use super::formula::Formula;
-use super::metric::{MetricPlan, NAME_CHARACTERS_MAX, default_name, parse_metric};
-use super::predicate::{FilterParser, Predicate};
-use super::time::{Periods, PeriodsError, RangeUs, bound_us};
+use super::metric::{MetricPlan, default_name, parse_metric};
+use crate::filter::fields::{FieldRef, ItemColumn, Resolver, Vocabulary};
+use crate::filter::predicate::{FilterParser, Predicate};
+use crate::question::QueryError;
+use crate::question::parse::NAME_CHARACTERS_MAX;
+use crate::question::time::{Periods, PeriodsError, RangeUs, bound_us};
 use crate::scan::{Column, PropertyType, ScanRequest};
 
 /// Metrics of one report.
@@ -86,7 +87,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks and resolves a request. All faults are reported at once.
-    pub(super) fn new(request: &pb::QueryEventsRequest, vocabulary: &Vocabulary, defaults: &ReportDefaults) -> Result<Plan, ReportError> {
+    pub(super) fn new(request: &pb::QueryEventsRequest, vocabulary: &Vocabulary, defaults: &ReportDefaults) -> Result<Plan, QueryError> {
         let mut faults = Vec::new();
         let mut resolver = Resolver::new(vocabulary);
         let frame = Frame::parse(request, defaults, &mut faults);
@@ -103,7 +104,7 @@ impl Plan {
         if top > TOP_MAX {
             faults.push(FieldViolation::new("top", format!("at most {TOP_MAX}")));
         }
-        let Some(frame) = frame.filter(|_| faults.is_empty()) else { return Err(ReportError::Invalid(faults)) };
+        let Some(frame) = frame.filter(|_| faults.is_empty()) else { return Err(QueryError::Invalid(faults)) };
         let periods_most = frame.periods.len().max(frame.comparison.as_ref().map_or(0, Periods::len));
         let time = (periods_most > 1).then(|| resolver.column(Column::Ts));
         if item_level {
@@ -119,7 +120,8 @@ impl Plan {
             top,
             item_level,
             watermark: None,
-            attribution: "event".to_owned(),
+            attribution: request.attribution,
+            among: request.among.clone(),
             filter: request.filter.clone(),
             formulas: resolved_formulas,
         };
@@ -208,7 +210,7 @@ impl Frame {
         let mut periods = |field: &str, range: RangeUs| match Periods::new(range, grain, zone) {
             Ok(periods) => Some(periods),
             Err(PeriodsError::TooMany) => {
-                let most = super::time::PERIODS_MAX;
+                let most = crate::question::time::PERIODS_MAX;
                 fault("grain", format!("the range has more than {most} periods; take a coarser grain or a shorter range"));
                 None
             }

@@ -7,7 +7,7 @@ use roaring::{MultiOps, RoaringBitmap};
 
 use super::figure::Figure;
 use super::grouping::Interner;
-use super::hashing::Fold;
+use crate::question::hashing::Fold;
 
 /// In which form a metric's number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,7 +351,7 @@ impl Tally {
     }
 
     /// Texts in cells: `local(k)` is the k-th row's code in the dictionary.
-    pub(super) fn add_texts(&mut self, cells: &[u32], at: &[u32], text: &super::cells::TextCells, additions: &mut Additions) {
+    pub(super) fn add_texts(&mut self, cells: &[u32], at: &[u32], text: &crate::filter::cells::TextCells, additions: &mut Additions) {
         if let Tally::Texts(interner, all) = self {
             let before = interner.len();
             interner.begin(text);

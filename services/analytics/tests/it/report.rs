@@ -10,7 +10,8 @@ mod validation;
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
-use segue_analytics::report::{ReportDefaults, ReportError, ReportLimits, query_events};
+use segue_analytics::question::QueryError;
+use segue_analytics::report::{ReportDefaults, ReportLimits, query_events};
 use segue_analytics::scan::Snapshot;
 use segue_model::dimension;
 use segue_proto::analytics::v1::number::Kind as NumberKind;
@@ -128,7 +129,7 @@ fn defaults() -> ReportDefaults {
     ReportDefaults { zone: chrono_tz::Tz::UTC, limits: ReportLimits::default() }
 }
 
-fn run(events: &[ResolvedEvent], request: &QueryEventsRequest) -> Result<QueryEventsResponse, ReportError> {
+fn run(events: &[ResolvedEvent], request: &QueryEventsRequest) -> Result<QueryEventsResponse, QueryError> {
     query_events(&snapshot(events), &defaults(), request, &CancellationToken::new())
 }
 

@@ -1,4 +1,4 @@
-//! What a report can filter by, group by and aggregate: names of requests resolved to columns of a scan.
+//! What a question can filter by, group by and aggregate: names of requests resolved to columns of a scan.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use segue_proto::query::v1 as query;
 use crate::scan::{Column, ItemField, PropertyScope, PropertyType, StoredProperty};
 
 /// Built-in dimensions that are columns of their own, with their descriptions.
-pub(super) const OWN_DIMENSIONS: [(&str, &str); 2] = [("event", "Canonical name of the event"), ("source", "Who sent the event")];
+pub(crate) const OWN_DIMENSIONS: [(&str, &str); 2] = [("event", "Canonical name of the event"), ("source", "Who sent the event")];
 
 /// The properties that the tenant's events have carried, with their types.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Vocabulary {
+pub(crate) struct Vocabulary {
     events: BTreeMap<String, PropertyType>,
     items: BTreeMap<String, PropertyType>,
     /// The tenant has no events at all: then any name is let through, and the report is empty.
@@ -21,7 +21,7 @@ pub(super) struct Vocabulary {
 
 impl Vocabulary {
     /// From what the index has seen.
-    pub(super) fn new(stored: impl IntoIterator<Item = StoredProperty>, no_events: bool) -> Vocabulary {
+    pub(crate) fn new(stored: impl IntoIterator<Item = StoredProperty>, no_events: bool) -> Vocabulary {
         let mut vocabulary = Vocabulary { no_events, ..Vocabulary::default() };
         for property in stored {
             match property.scope {
@@ -41,19 +41,19 @@ impl Vocabulary {
     }
 
     /// Properties of events, by name.
-    pub(super) fn events(&self) -> &BTreeMap<String, PropertyType> {
+    pub(crate) fn events(&self) -> &BTreeMap<String, PropertyType> {
         &self.events
     }
 
     /// Properties of items beyond the built-in ones, by name.
-    pub(super) fn items(&self) -> &BTreeMap<String, PropertyType> {
+    pub(crate) fn items(&self) -> &BTreeMap<String, PropertyType> {
         &self.items
     }
 }
 
 /// Where a batch holds a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The name of the batch's event.
     EventName,
     /// This column of the scan.
@@ -66,18 +66,18 @@ pub(super) enum Place {
 
 /// A field of a request, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FieldRef {
+pub(crate) struct FieldRef {
     /// As the request says it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Where it is.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Its type; none when nobody knows, which only happens without any events.
-    pub(super) kind: Option<PropertyType>,
+    pub(crate) kind: Option<PropertyType>,
 }
 
 /// A field of items that a report reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ItemColumn {
+pub(crate) enum ItemColumn {
     /// A field of the items' struct.
     BuiltIn(ItemField),
     /// A further property: its name, and the type that its values are read as.
@@ -86,22 +86,22 @@ pub(super) enum ItemColumn {
 
 /// Resolves names and gathers the columns that a scan must bring.
 #[derive(Debug)]
-pub(super) struct Resolver<'a> {
+pub(crate) struct Resolver<'a> {
     vocabulary: &'a Vocabulary,
     /// Columns to ask for, in order.
-    pub(super) columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// Fields of items to read.
-    pub(super) items: Vec<ItemColumn>,
+    pub(crate) items: Vec<ItemColumn>,
 }
 
 impl<'a> Resolver<'a> {
     /// Nothing asked for yet.
-    pub(super) fn new(vocabulary: &'a Vocabulary) -> Self {
+    pub(crate) fn new(vocabulary: &'a Vocabulary) -> Self {
         Resolver { vocabulary, columns: Vec::new(), items: Vec::new() }
     }
 
     /// The position of a column, asked for from now on.
-    pub(super) fn column(&mut self, column: Column) -> usize {
+    pub(crate) fn column(&mut self, column: Column) -> usize {
         match self.columns.iter().position(|known| *known == column) {
             Some(at) => at,
             None => {
@@ -112,7 +112,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The position of an item's field, read from now on.
-    pub(super) fn item(&mut self, item: ItemColumn) -> usize {
+    pub(crate) fn item(&mut self, item: ItemColumn) -> usize {
         self.column(Column::ItemsList);
         match self.items.iter().position(|known| *known == item) {
             Some(at) => at,
@@ -124,7 +124,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves `field`, or says at `path` what is wrong with it.
-    pub(super) fn resolve(&mut self, field: Option<&query::Field>, path: &str, faults: &mut Vec<FieldViolation>) -> Option<FieldRef> {
+    pub(crate) fn resolve(&mut self, field: Option<&query::Field>, path: &str, faults: &mut Vec<FieldViolation>) -> Option<FieldRef> {
         use query::field::Field;
         let found = match field.and_then(|field| field.field.as_ref()) {
             None => Err((path.to_owned(), "set one of dimension, property and item_property".to_owned())),
@@ -221,12 +221,12 @@ fn dimension_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Names of the built-in item properties.
-pub(super) fn item_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn item_names() -> impl Iterator<Item = &'static str> {
     ItemField::ALL.into_iter().filter(|field| *field != ItemField::Properties).map(ItemField::name)
 }
 
 /// Type of a built-in item property.
-pub(super) fn item_field_type(field: ItemField) -> PropertyType {
+pub(crate) fn item_field_type(field: ItemField) -> PropertyType {
     match field {
         ItemField::Price | ItemField::Discount => PropertyType::Decimal,
         ItemField::Quantity => PropertyType::Int,

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Makes hashers for keys that are numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Fold {
+pub(crate) struct Fold {
     seed: u64,
 }
 
@@ -25,7 +25,7 @@ impl BuildHasher for Fold {
 
 /// See [`Fold`].
 #[derive(Debug)]
-pub(super) struct FoldHasher {
+pub(crate) struct FoldHasher {
     state: u64,
 }
 

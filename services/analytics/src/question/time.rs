@@ -5,19 +5,19 @@ use prost_types::Timestamp;
 use segue_model::calendar::{Grain, bucket_start_us, next_bucket_us};
 
 /// Periods that one range may have.
-pub(super) const PERIODS_MAX: usize = 10_000;
+pub(crate) const PERIODS_MAX: usize = 10_000;
 
 /// Half-open range in microseconds: start ≤ t < end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RangeUs {
+pub(crate) struct RangeUs {
     /// First moment.
-    pub(super) start: i64,
+    pub(crate) start: i64,
     /// First moment after it.
-    pub(super) end: i64,
+    pub(crate) end: i64,
 }
 
 /// Nanoseconds since 1970. None when the message is not a valid timestamp.
-pub(super) fn nanos(time: &Timestamp) -> Option<i128> {
+pub(crate) fn nanos(time: &Timestamp) -> Option<i128> {
     // The years that protobuf defines: 0001 to 9999.
     let valid = (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     valid.then(|| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos))
@@ -25,19 +25,19 @@ pub(super) fn nanos(time: &Timestamp) -> Option<i128> {
 
 /// The first microsecond at or after `time`. Times of events are whole microseconds, so bounds of half-open ranges keep
 /// their meaning under this.
-pub(super) fn bound_us(time: &Timestamp) -> Option<i64> {
+pub(crate) fn bound_us(time: &Timestamp) -> Option<i64> {
     let nanos = nanos(time)?;
     i64::try_from(nanos.div_euclid(1000) + i128::from(nanos.rem_euclid(1000) != 0)).ok()
 }
 
 /// As protobuf has it.
-pub(super) fn timestamp(us: i64) -> Timestamp {
+pub(crate) fn timestamp(us: i64) -> Timestamp {
     Timestamp { seconds: us.div_euclid(1_000_000), nanos: (us.rem_euclid(1_000_000) * 1000) as i32 }
 }
 
 /// Why a range has no periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PeriodsError {
+pub(crate) enum PeriodsError {
     /// Over [`PERIODS_MAX`].
     TooMany,
     /// The range leaves the years that the calendar knows.
@@ -46,7 +46,7 @@ pub(super) enum PeriodsError {
 
 /// The consecutive periods of a range: calendar buckets of a zone, the first and last cut by the range.
 #[derive(Debug, Clone)]
-pub(super) struct Periods {
+pub(crate) struct Periods {
     /// Start of every period, ascending; the first is the range's start. Not empty.
     starts: Vec<i64>,
     end: i64,
@@ -56,7 +56,7 @@ pub(super) struct Periods {
 
 impl Periods {
     /// The periods of `range`; without a grain the range is one period.
-    pub(super) fn new(range: RangeUs, grain: Option<Grain>, zone: Tz) -> Result<Periods, PeriodsError> {
+    pub(crate) fn new(range: RangeUs, grain: Option<Grain>, zone: Tz) -> Result<Periods, PeriodsError> {
         let mut starts = vec![range.start];
         if let Some(grain) = grain {
             let mut bucket = bucket_start_us(range.start, grain, zone).ok_or(PeriodsError::OutsideCalendar)?;
@@ -76,17 +76,17 @@ impl Periods {
     }
 
     /// Starts of all periods, ascending.
-    pub(super) fn starts(&self) -> &[i64] {
+    pub(crate) fn starts(&self) -> &[i64] {
         &self.starts
     }
 
     /// How many; at least one.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
 
     /// The range that they cover.
-    pub(super) fn range(&self) -> RangeUs {
+    pub(crate) fn range(&self) -> RangeUs {
         RangeUs { start: self.starts.first().copied().unwrap_or(self.end), end: self.end }
     }
 
@@ -94,7 +94,7 @@ impl Periods {
     ///
     /// Rows of one person come together and in order, so the row before is often right; else periods are nearly equally long,
     /// so a division lands on the period or beside it.
-    pub(super) fn index_of(&self, time_us: i64, near: usize) -> usize {
+    pub(crate) fn index_of(&self, time_us: i64, near: usize) -> usize {
         let last = self.starts.len() - 1;
         let near = near.min(last);
         if self.starts[near] <= time_us && (near == last || time_us < self.starts[near + 1]) {

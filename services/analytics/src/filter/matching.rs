@@ -10,7 +10,7 @@ use super::fields::Place;
 use super::predicate::{NumberTest, Predicate, Test, Which};
 
 /// Which rows of the batch pass.
-pub(super) fn mask(predicate: &Predicate, batch: &BatchCells<'_>) -> BooleanBuffer {
+pub(crate) fn mask(predicate: &Predicate, batch: &BatchCells<'_>) -> BooleanBuffer {
     let len = batch.len;
     match predicate {
         Predicate::Always(truth) => constant(*truth, len),

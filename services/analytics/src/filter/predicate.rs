@@ -11,19 +11,19 @@ use segue_proto::events::v1::{Value, value::Kind};
 use segue_proto::query::v1::{Comparison, Filter, ItemMatch, Operator, filter::Node};
 
 use super::fields::{FieldRef, Place, Resolver};
-use super::time::nanos;
+use crate::question::time::nanos;
 use crate::scan::PropertyType;
 
 /// Nodes of one filter.
-pub(super) const NODES_MAX: usize = 100;
+pub(crate) const NODES_MAX: usize = 100;
 /// Levels of one filter.
-pub(super) const DEPTH_MAX: usize = 8;
+pub(crate) const DEPTH_MAX: usize = 8;
 /// Values of one comparison.
-pub(super) const VALUES_MAX: usize = 1_000;
+pub(crate) const VALUES_MAX: usize = 1_000;
 
 /// A filter, ready to be evaluated.
 #[derive(Debug, Clone)]
-pub(super) enum Predicate {
+pub(crate) enum Predicate {
     /// Passes everything or nothing.
     Always(bool),
     /// All pass.
@@ -45,9 +45,21 @@ pub(super) enum Predicate {
     },
 }
 
+impl Predicate {
+    /// Calls `each` with every place that the predicate reads.
+    pub(crate) fn places(&self, each: &mut impl FnMut(Place)) {
+        match self {
+            Predicate::Always(_) => {}
+            Predicate::All(operands) | Predicate::Any(operands) => operands.iter().for_each(|operand| operand.places(each)),
+            Predicate::Not(inner) => inner.places(each),
+            Predicate::Test { place, .. } => each(*place),
+        }
+    }
+}
+
 /// Which items must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     /// At least one.
     Any,
     /// There are items, and all pass.
@@ -58,7 +70,7 @@ pub(super) enum Which {
 
 /// A test of one value; a missing value never passes.
 #[derive(Debug, Clone)]
-pub(super) enum Test {
+pub(crate) enum Test {
     /// There is a value.
     Exists,
     /// One of these texts.
@@ -84,7 +96,7 @@ pub(super) enum Test {
 
 /// A test of a number.
 #[derive(Debug, Clone)]
-pub(super) enum NumberTest<T> {
+pub(crate) enum NumberTest<T> {
     /// One of these, ascending.
     In(Vec<T>),
     /// Between the bounds.
@@ -93,7 +105,7 @@ pub(super) enum NumberTest<T> {
 
 /// Parses one filter of a request; counts its nodes.
 #[derive(Debug)]
-pub(super) struct FilterParser<'r, 'v, 'f> {
+pub(crate) struct FilterParser<'r, 'v, 'f> {
     resolver: &'r mut Resolver<'v>,
     faults: &'f mut Vec<FieldViolation>,
     nodes: usize,
@@ -101,7 +113,7 @@ pub(super) struct FilterParser<'r, 'v, 'f> {
 
 impl<'r, 'v, 'f> FilterParser<'r, 'v, 'f> {
     /// Parses `filter`, which stands at `path`. Faults are added to `faults`; what comes back is then of no use.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         filter: Option<&Filter>,
         path: &str,
         resolver: &'r mut Resolver<'v>,

@@ -1,4 +1,4 @@
-//! Columns of a batch in the forms that the report's loops read. Everything here shares the batch's memory; only text columns
+//! Columns of a batch in the forms that the loops of questions read. Everything here shares the batch's memory; only text columns
 //! with missing values, and further properties of items, are rewritten.
 
 use arrow::array::{
@@ -8,15 +8,14 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt32Type};
 
-use super::error::ReportError;
 use super::fields::ItemColumn;
-use super::plan::Plan;
 use crate::index::property::PropertyColumn;
-use crate::scan::{ItemField, PropertyType, ScanBatch, ScanError, decode_value};
+use crate::question::QueryError;
+use crate::scan::{Column, ItemField, PropertyType, ScanBatch, ScanError, decode_value};
 
 /// The values of one field, one per row (or per item).
 #[derive(Debug, Clone)]
-pub(super) enum Cells {
+pub(crate) enum Cells {
     /// No row has one.
     Missing,
     /// Text by codes.
@@ -41,24 +40,24 @@ pub(super) enum Cells {
 
 /// Text as codes into a list of values. Two codes may stand for one text; the code past the last value is *missing*.
 #[derive(Debug, Clone)]
-pub(super) struct TextCells {
+pub(crate) struct TextCells {
     /// One per row.
-    pub(super) codes: ScalarBuffer<u32>,
+    pub(crate) codes: ScalarBuffer<u32>,
     /// What the codes stand for.
-    pub(super) values: StringArray,
+    pub(crate) values: StringArray,
 }
 
 impl TextCells {
     /// The code of missing values.
-    pub(super) fn missing(&self) -> u32 {
+    pub(crate) fn missing(&self) -> u32 {
         self.values.len() as u32
     }
 }
 
 impl Cells {
     /// Reads a column.
-    pub(super) fn of(array: &ArrayRef, name: &str) -> Result<Cells, ReportError> {
-        let mismatch = |wanted: &'static str| ReportError::Column { column: name.to_owned(), found: array.data_type().to_string(), wanted };
+    pub(crate) fn of(array: &ArrayRef, name: &str) -> Result<Cells, QueryError> {
+        let mismatch = |wanted: &'static str| QueryError::Column { column: name.to_owned(), found: array.data_type().to_string(), wanted };
         Ok(match array.data_type() {
             DataType::Null => Cells::Missing,
             DataType::Dictionary(key, _) if **key == DataType::UInt32 => {
@@ -87,7 +86,7 @@ impl Cells {
     }
 
     /// Which rows have a value.
-    pub(super) fn present(&self, len: usize) -> BooleanBuffer {
+    pub(crate) fn present(&self, len: usize) -> BooleanBuffer {
         match self {
             Cells::Missing => BooleanBuffer::new_unset(len),
             Cells::Text(text) => {
@@ -107,7 +106,7 @@ impl Cells {
 
     /// Calls `each(k, value)` for the k-th of the rows `at`, where there is an exact number: a whole number, a decimal in
     /// ten-thousandths or a time in microseconds.
-    pub(super) fn each_exact(&self, at: &[u32], each: impl FnMut(usize, i128)) {
+    pub(crate) fn each_exact(&self, at: &[u32], each: impl FnMut(usize, i128)) {
         match self {
             Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
             Cells::Time(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
@@ -118,7 +117,7 @@ impl Cells {
     }
 
     /// The same as floating point.
-    pub(super) fn each_double(&self, at: &[u32], each: impl FnMut(usize, f64)) {
+    pub(crate) fn each_double(&self, at: &[u32], each: impl FnMut(usize, f64)) {
         match self {
             Cells::Double(array) => each_value(array.values(), array.nulls(), at, |value| *value, each),
             Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| *value as f64, each),
@@ -128,7 +127,7 @@ impl Cells {
     }
 
     /// The same for any value that is not text, as a number that is equal for equal values of the column and differs for others.
-    pub(super) fn each_key(&self, at: &[u32], mut each: impl FnMut(usize, u128)) {
+    pub(crate) fn each_key(&self, at: &[u32], mut each: impl FnMut(usize, u128)) {
         match self {
             Cells::Double(array) => {
                 each_value(array.values(), array.nulls(), at, |value| u128::from(double_bits(*value)), each);
@@ -151,7 +150,7 @@ impl Cells {
 }
 
 /// Bits of a number: one pattern for both zeros, one for all that are not numbers.
-pub(super) fn double_bits(value: f64) -> u64 {
+pub(crate) fn double_bits(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
@@ -182,48 +181,54 @@ fn each_value<T, U>(values: &[T], nulls: Option<&NullBuffer>, at: &[u32], read: 
 
 /// The items of a batch, one after the other.
 #[derive(Debug)]
-pub(super) struct Items {
+pub(crate) struct Items {
     /// Per row, its first item.
-    pub(super) starts: Vec<u32>,
+    pub(crate) starts: Vec<u32>,
     /// Per row, the item after its last.
-    pub(super) ends: Vec<u32>,
-    /// The fields that the report reads.
-    pub(super) fields: Vec<Cells>,
+    pub(crate) ends: Vec<u32>,
+    /// The fields that the question reads.
+    pub(crate) fields: Vec<Cells>,
     /// How many items the batch has.
-    pub(super) len: usize,
+    pub(crate) len: usize,
 }
 
-/// A batch as the report reads it.
+/// A batch as a question reads it.
 #[derive(Debug)]
-pub(super) struct BatchCells<'a> {
+pub(crate) struct BatchCells<'a> {
     /// The event's canonical name.
-    pub(super) event: &'a str,
+    pub(crate) event: &'a str,
     /// Rows.
-    pub(super) len: usize,
-    /// The plan's columns.
-    pub(super) columns: Vec<Cells>,
-    /// The items, when the report reads any.
-    pub(super) items: Option<Items>,
+    pub(crate) len: usize,
+    /// The question's columns.
+    pub(crate) columns: Vec<Cells>,
+    /// The items, when the question reads any.
+    pub(crate) items: Option<Items>,
 }
 
 impl<'a> BatchCells<'a> {
-    /// Reads a batch that holds the plan's columns.
-    pub(super) fn new(batch: &'a ScanBatch, plan: &Plan) -> Result<Self, ReportError> {
-        let mut columns = Vec::with_capacity(plan.columns.len());
+    /// Reads a batch that holds these columns, and these fields of its items.
+    pub(crate) fn new(batch: &'a ScanBatch, columns: &[Column], items: &[ItemColumn]) -> Result<Self, QueryError> {
+        let places: Vec<usize> = (0..columns.len()).collect();
+        Self::sparse(batch, columns, &places, items)
+    }
+
+    /// Reads a batch that holds only the columns at `places` of the question's; the others are missing and must not be asked for.
+    pub(crate) fn sparse(batch: &'a ScanBatch, columns: &[Column], places: &[usize], fields: &[ItemColumn]) -> Result<Self, QueryError> {
+        let mut cells = vec![Cells::Missing; columns.len()];
         let mut items = None;
-        for (column, array) in plan.columns.iter().zip(batch.batch.columns()) {
-            let is_list = matches!(array.data_type(), DataType::List(_));
-            if is_list {
-                items = Some(Items::new(array, &plan.items)?);
+        for (place, array) in places.iter().zip(batch.batch.columns()) {
+            if matches!(array.data_type(), DataType::List(_)) {
+                items = Some(Items::new(array, fields)?);
+            } else {
+                cells[*place] = Cells::of(array, &columns[*place].name())?;
             }
-            columns.push(if is_list { Cells::Missing } else { Cells::of(array, &column.name())? });
         }
-        Ok(BatchCells { event: &batch.event, len: batch.batch.num_rows(), columns, items })
+        Ok(BatchCells { event: &batch.event, len: batch.batch.num_rows(), columns: cells, items })
     }
 }
 
 impl Items {
-    fn new(array: &ArrayRef, fields: &[ItemColumn]) -> Result<Items, ReportError> {
+    fn new(array: &ArrayRef, fields: &[ItemColumn]) -> Result<Items, QueryError> {
         let list = array.as_list::<i32>();
         let offsets = list.value_offsets();
         let first = offsets.first().copied().unwrap_or(0);
@@ -236,12 +241,12 @@ impl Items {
             ends.push(if list.is_valid(row) { (bounds[1] - first) as u32 } else { (bounds[0] - first) as u32 });
         }
         let mismatch =
-            || ReportError::Column { column: "items".to_owned(), found: array.data_type().to_string(), wanted: "a list of items" };
+            || QueryError::Column { column: "items".to_owned(), found: array.data_type().to_string(), wanted: "a list of items" };
         let values = list.values().as_struct_opt().ok_or_else(mismatch)?;
         // The batch may be a slice of a run: only its own items are read.
         let child = |field: ItemField| {
             let column = values.columns().get(field.index()).ok_or_else(mismatch)?;
-            Ok::<ArrayRef, ReportError>(column.slice(first as usize, len))
+            Ok::<ArrayRef, QueryError>(column.slice(first as usize, len))
         };
         let fields = fields.iter().map(|field| match field {
             ItemColumn::BuiltIn(field) => Cells::of(&child(*field)?, field.name()),
@@ -256,7 +261,7 @@ impl Items {
 
 /// Reads one further property of all items out of their maps of JSON texts; what does not fit the property's type is missing.
 /// None when the maps are not maps of text.
-fn custom_cells(array: &ArrayRef, name: &str, kind: PropertyType) -> Result<Option<Cells>, ReportError> {
+fn custom_cells(array: &ArrayRef, name: &str, kind: PropertyType) -> Result<Option<Cells>, QueryError> {
     let Some(maps) = array.as_map_opt() else { return Ok(None) };
     let (Some(keys), Some(texts)) = (maps.keys().as_string_opt::<i32>(), maps.values().as_string_opt::<i32>()) else { return Ok(None) };
     let offsets = maps.value_offsets();

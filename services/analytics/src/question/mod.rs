@@ -1,0 +1,66 @@
+//! What all questions share: the context in which they run, reading requests, times, errors, tokens.
+//!
+//! # Adding a question
+//!
+//! Its rules per person go to `segue-engine`. Here it gets a folder with `plan.rs` (request to plan, every fault at once),
+//! its [`Question`](crate::pass) for the pass, `answer.rs`, and two entry points:
+//! `query(&Context, &Request) -> Result<Response, QueryError>` and `persons(&Context, &Request, &Cell) -> Result<RoaringBitmap, QueryError>`,
+//! the persons behind one number of the answer. `service` calls the first, `persons` the second by the answer's token.
+
+mod error;
+pub(crate) mod hashing;
+pub(crate) mod parse;
+pub(crate) mod time;
+pub(crate) mod token;
+
+use chrono_tz::Tz;
+pub use error::QueryError;
+use tokio_util::sync::CancellationToken;
+
+use crate::filter::fields::Vocabulary;
+use crate::report::ReportLimits;
+use crate::scan::Snapshot;
+
+/// Where a question is answered: whose events, under which limits, until when. Questions are plain, blocking work: call them on a
+/// blocking thread.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The events.
+    pub snapshot: &'a Snapshot,
+    /// The tenant's time zone.
+    pub zone: Tz,
+    /// Limits of the configuration.
+    pub limits: QueryLimits,
+    /// Looked at before every batch of rows.
+    pub cancel: &'a CancellationToken,
+}
+
+/// Bounds on what one question may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Threads that work on it.
+    pub threads: usize,
+    /// Bytes of hits in memory, over all its threads.
+    pub hits_bytes_max: usize,
+    /// Of the event report.
+    pub report: ReportLimits,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        QueryLimits { threads, hits_bytes_max: 1 << 30, report: ReportLimits::default() }
+    }
+}
+
+impl Context<'_> {
+    /// The names that filters and breakdowns may use.
+    pub(crate) fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::new(self.snapshot.properties().iter().cloned(), self.snapshot.event_names().is_empty())
+    }
+
+    /// Fails when the caller went away.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if self.cancel.is_cancelled() { Err(QueryError::Cancelled) } else { Ok(()) }
+    }
+}
