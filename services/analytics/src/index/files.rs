@@ -101,6 +101,14 @@ impl ColumnCache {
         self.0.run_pending_tasks();
         self.0.weighted_size()
     }
+
+    /// Lets go of all columns; footers stay.
+    pub(crate) fn forget_columns(&self) {
+        for (key, _) in self.0.iter().filter(|(_, cached)| matches!(cached, Cached::Column(_))) {
+            self.0.invalidate(key.as_ref());
+        }
+        self.0.run_pending_tasks();
+    }
 }
 
 /// A file that queries may hold on to. When it was replaced by others, it is deleted as the last holder lets go.

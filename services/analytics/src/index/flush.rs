@@ -206,7 +206,7 @@ impl Shared {
 }
 
 /// Cuts a merged piece into files by UTC day.
-fn files_of(tenant: &TenantId, piece: &Piece) -> anyhow::Result<Vec<WrittenFile>> {
+pub(super) fn files_of(tenant: &TenantId, piece: &Piece) -> anyhow::Result<Vec<WrittenFile>> {
     let mut rows_of: BTreeMap<i64, usize> = BTreeMap::new();
     for run in &piece.runs {
         for ts in times(run)? {

@@ -3,6 +3,7 @@
 //! | part | does |
 //! |---|---|
 //! | `consumer` | follows the log: events into tails, merged persons into redirects |
+//! | `bulk` | takes in a history at once, past the log |
 //! | `catchup` | reads again, for one tenant, what passed by while its analytics was off |
 //! | `flush` | writes tails to files and positions to the store |
 //! | `merge` | puts small files together |
@@ -20,6 +21,7 @@
 //! Lock order: partition, then tenant.
 
 pub(crate) mod builder;
+mod bulk;
 mod catchup;
 mod consumer;
 #[cfg(test)]
@@ -261,6 +263,11 @@ impl Index {
     /// Bytes of decoded columns that are kept.
     pub fn cache_bytes(&self) -> u64 {
         self.shared.cache.bytes()
+    }
+
+    /// Lets go of all decoded columns: the next question reads its columns from files, as after a restart.
+    pub fn forget_columns(&self) {
+        self.shared.cache.forget_columns();
     }
 
     /// Merges what is due in a tenant's files now; the number of merges.

@@ -21,7 +21,7 @@ use crate::scan::{decimal_type, timestamp_us};
 const NAMES_MAX: usize = 10_000;
 
 /// Which properties the tenant's events have carried, with their types.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Properties {
     types: [HashMap<String, PropertyType>; 3],
     /// Those that are not in the store yet.

@@ -1,5 +1,6 @@
 //! Integration tests of analytics, on every backend there is.
 
+mod bulk;
 mod events;
 mod index;
 mod report;
