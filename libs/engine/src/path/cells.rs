@@ -3,6 +3,8 @@
 //! Planes are numbered by the step that an edge leads *to*: plane 1 counts how paths begin (from is 0 there), plane s the edges from
 //! step s − 1 to step s. Plane 0 and the one after the last column take what is not counted, so that the inner loop
 //! needs no branch; the answer does not read them.
+//!
+//! A pass that only ranks nodes has a cell per (node, step) instead, in an array that grows with the nodes that occur.
 
 /// Sessions that took an edge, and the time they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,22 +27,25 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Cells of a plane.
-    pub(super) fn plane(&self) -> usize {
-        let slots = self.slots as usize;
-        if self.edges { slots.saturating_mul(slots) } else { slots }
+    /// Planes, with those that nobody reads.
+    pub(super) fn planes(&self) -> usize {
+        self.columns as usize + 2
     }
 
-    /// Cells of the array.
+    /// Cells of the array; one that grows begins without any.
     pub(super) fn cells(&self) -> usize {
-        self.plane().saturating_mul(self.columns as usize + 2)
+        let slots = if self.edges { self.slots as usize } else { 0 };
+        slots.saturating_mul(slots).saturating_mul(self.planes())
     }
 
     /// Where the cell of an edge that leads to `step` stands.
     #[inline]
     pub(super) fn at(&self, step: u32, from: u32, to: u32) -> usize {
-        let row = if self.edges { step as usize * self.slots as usize + from as usize } else { step as usize };
-        row * self.slots as usize + to as usize
+        if self.edges {
+            (step as usize * self.slots as usize + from as usize) * self.slots as usize + to as usize
+        } else {
+            to as usize * self.planes() + step as usize
+        }
     }
 }
 
@@ -63,13 +68,26 @@ impl Cells {
     /// Adds to a cell.
     #[inline]
     pub(super) fn add(&mut self, at: usize, sessions: u64, time_us: u64) {
-        let Some(cell) = self.cells.get_mut(at) else { return };
+        let Some(cell) = self.cells.get_mut(at) else { return self.grow(at, sessions) };
         cell.sessions += sessions;
         let (sum, overflow) = cell.time_us.overflowing_add(time_us);
         cell.time_us = sum;
         if overflow {
             self.overflows.push(at);
         }
+    }
+
+    /// Counts a node that had not occurred yet; times are not asked of nodes.
+    #[cold]
+    fn grow(&mut self, at: usize, sessions: u64) {
+        debug_assert!(!self.shape.edges, "no edge lies outside");
+        self.cells.resize(at + 1, Cell::default());
+        self.add(at, sessions, 0);
+    }
+
+    /// Nodes that have occurred: codes from here on have not.
+    pub(super) fn nodes(&self) -> u32 {
+        self.cells.len().div_ceil(self.shape.planes()) as u32
     }
 
     /// Sessions and microseconds of an edge that leads to `step`.
@@ -82,8 +100,8 @@ impl Cells {
 
     /// Sessions that entered a slot at a step.
     pub(super) fn entrants(&self, step: u32, slot: u32) -> u64 {
-        let from = if self.shape.edges && step > 1 { self.shape.slots } else { 1 };
-        (0..from).filter_map(|from| self.cells.get(self.shape.at(step, from, slot))).map(|cell| cell.sessions).sum()
+        let origins = if self.shape.edges && step > 1 { self.shape.slots } else { 1 };
+        (0..origins).filter_map(|from| self.cells.get(self.shape.at(step, from, slot))).map(|cell| cell.sessions).sum()
     }
 
     /// Adds a cell of another array: sessions and time.
@@ -113,7 +131,7 @@ pub(super) struct Persons {
 }
 
 impl Persons {
-    /// For an array of this many cells.
+    /// For an array of this many cells; more are added as they are met.
     pub(super) fn new(cells: usize) -> Persons {
         Persons { cells: vec![(0, 0); cells], person: 0 }
     }
@@ -130,6 +148,9 @@ impl Persons {
     /// Counts the person at a cell, if it is the first time.
     #[inline]
     pub(super) fn count(&mut self, at: usize) {
+        if at >= self.cells.len() {
+            self.cells.resize(at + 1, (0, 0));
+        }
         let Some((last, persons)) = self.cells.get_mut(at) else { return };
         *persons += u32::from(*last != self.person);
         *last = self.person;
@@ -142,6 +163,9 @@ impl Persons {
 
     /// Adds persons of another array.
     pub(super) fn fold(&mut self, at: usize, add: u64) {
+        if at >= self.cells.len() {
+            self.cells.resize(at + 1, (0, 0));
+        }
         if let Some((_, persons)) = self.cells.get_mut(at) {
             // Numbers of persons are 32 bits wide, and no person is in two tallies.
             *persons = persons.saturating_add(u32::try_from(add).unwrap_or(u32::MAX));
@@ -150,7 +174,7 @@ impl Persons {
 
     /// Adds the counts of an array of the same size over other persons.
     pub(super) fn merge(&mut self, other: &Persons) {
-        for (at, (_, persons)) in other.cells.iter().enumerate() {
+        for (at, (_, persons)) in other.cells.iter().enumerate().filter(|(_, (_, persons))| *persons > 0) {
             self.fold(at, u64::from(*persons));
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! 1. A person's events are cut into sessions: a gap strictly over `session_gap_us` breaks. Hidden events count here.
 //! 2. Hidden events are dropped.
-//! 3. Equal neighbours collapse into one visit, which keeps the *last* time.
+//! 3. Equal neighbours collapse into one visit, which keeps the *last* time; unless `keep_repeats`.
 //! 4. `start` drops what lies before its first visit, `end` what lies after its first visit in the remainder. A session without
 //!    an anchor that is asked for takes no part.
 //! 5. At most `nodes_max` visits stay: the first ones; the last ones if only `end` is given; with both anchors the first ⌊N/2⌋,
@@ -15,15 +15,15 @@
 //! what lies between their times. A path that ends before the last column a question can have ([`Rules::columns`]) has an edge to
 //! [`Node::Exit`], which takes no time; nothing is said about what happens after the last column.
 //!
-//! Then, per step, all but the `top` nodes with the most entrants (ties: the lower code) become [`Node::Other`]; `Cut` and `Exit` take
-//! no place of the `top`. Counting sessions, what leaves a node adds up to what entered it. Counting profiles, each number is of
+//! Then, per step, all but the `top` nodes with the most entrants (ties: in the order that the caller gives) become [`Node::Other`];
+//! `Cut` and `Exit` take no place of the `top`. Counting sessions, what leaves a node adds up to what entered it. Counting profiles, each number is of
 //! distinct persons, so a person whose sessions left a node on two ways is in both.
 //!
 //! # Two passes
 //!
-//! The tally is a dense array of (step, from, to), which costs few nanoseconds per hit. If there are too many nodes for that, a first
-//! pass only ranks the nodes of each step and a second one counts the edges between those that are shown, so that memory does
-//! not depend on how many edges the data has. Counting profiles takes a second pass too wherever something becomes `Other`: distinct
+//! The tally is a dense array of (step, from, to), which costs few nanoseconds per hit. If there may be too many nodes for that, a
+//! first pass only ranks the nodes of each step and a second one counts the edges between those that are shown, so that memory
+//! depends on neither how many nodes there might be nor how many edges the data has. Counting profiles takes a second pass too wherever something becomes `Other`: distinct
 //! persons of a merged edge are not the sum over its parts. [`Question`] says which pass is next.
 
 mod answer;
@@ -44,12 +44,6 @@ pub use tally::{Question, Tally};
 pub use top::Top;
 pub use walk::{Visit, Walk};
 
-/// Bits of a node's code in a packed hit.
-pub const PACKED_NODE_BITS: u32 = 14;
-/// The code of a hidden event in a packed hit; a question over packed hits has at most this many nodes.
-pub const PACKED_HIDDEN: u32 = (1 << PACKED_NODE_BITS) - 1;
-/// Microseconds that a packed hit's time, which is relative to a base of the caller's choice, is below: 35 years.
-pub const PACKED_TIME_END_US: u64 = 1 << (u64::BITS - PACKED_NODE_BITS);
 /// The code of a hidden event. Every code that is no node of the question is hidden too.
 pub const HIDDEN: u32 = u32::MAX;
 /// Visits of a path at least, and at most.
@@ -76,6 +70,8 @@ pub struct Rules {
     pub start: Option<u32>,
     /// Paths end at the first visit of this node (after the start).
     pub end: Option<u32>,
+    /// Equal neighbours stay visits of their own.
+    pub keep_repeats: bool,
     /// What is counted.
     pub counting: Counting,
 }
@@ -96,24 +92,35 @@ impl Rules {
     }
 }
 
-/// A packed hit: sorting them sorts by time. `since_base_us` is below [`PACKED_TIME_END_US`], `node` at most [`PACKED_HIDDEN`].
+/// Hits of one person, packed and sorted: (µs since some base) `<<` bits `|` node, so that sorting numbers sorts by time.
 ///
-/// Hits of equal time come out in the order of their nodes. Where the question must tell them apart (the order of events is
-/// (ts, sequence)), the caller puts such hits right; [`has_equal_times`] finds them.
-#[inline]
-pub fn pack(since_base_us: u64, node: u32) -> u64 {
-    since_base_us << PACKED_NODE_BITS | u64::from(node)
+/// Hits of equal time come out in the order of their nodes. Events are in the order of (ts, sequence), so a person of whom
+/// [`Packed::is_ambiguous`] has to be given as [`Hit`](crate::Hit)s.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'k> {
+    /// In ascending order.
+    pub keys: &'k [u64],
+    /// Bits of the node, 1 to 31.
+    pub bits: u32,
 }
 
-/// The time and node of a packed hit.
-#[inline]
-pub fn unpack(key: u64) -> (i64, u32) {
-    // 50 bits of time and 14 of node: neither conversion loses anything.
-    ((key >> PACKED_NODE_BITS).cast_signed(), (key & u64::from(PACKED_HIDDEN)) as u32)
-}
+impl<'k> Packed<'k> {
+    /// Time and node of each hit.
+    #[inline]
+    pub fn hits(self) -> impl Iterator<Item = (i64, u32)> + use<'k> {
+        let mask = (1 << self.bits) - 1;
+        // What is left of the bits is below 2^63, and the mask below 2^31: neither conversion loses anything.
+        self.keys.iter().map(move |key| ((key >> self.bits).cast_signed(), (key & mask) as u32))
+    }
 
-/// Whether two neighbours of sorted packed hits have one time but different nodes, so that their order still has to be decided.
-#[inline]
-pub fn has_equal_times(keys: &[u64]) -> bool {
-    keys.windows(2).any(|pair| matches!(pair, [a, b] if a != b && (a ^ b) >> PACKED_NODE_BITS == 0))
+    /// Whether two different nodes of a question over `nodes` nodes have one time, so that their order is not known from the keys.
+    #[inline]
+    pub fn is_ambiguous(self, nodes: u32) -> bool {
+        let mask = (1 << self.bits) - 1;
+        // Nodes ascend within one time and hidden ones have the highest codes, so it is enough to look at neighbours.
+        self.keys.windows(2).any(|pair| match pair {
+            [a, b] => (a ^ b) >> self.bits == 0 && a != b && b & mask < u64::from(nodes),
+            _ => false,
+        })
+    }
 }

@@ -33,7 +33,7 @@ fn path_of(rules: &Rules, nodes: u32, session: Vec<(i64, u32)>) -> Option<Path> 
     // Of equal neighbours the last one stays.
     let mut path: Vec<(u32, i64)> = Vec::new();
     for (at, (ts, code)) in visible.iter().enumerate() {
-        if visible.get(at + 1).map(|next| next.1) != Some(*code) {
+        if rules.keep_repeats || visible.get(at + 1).map(|next| next.1) != Some(*code) {
             path.push((*code, *ts));
         }
     }

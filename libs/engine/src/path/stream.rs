@@ -13,6 +13,7 @@ use super::cells::Cells;
 pub(super) fn person(rules: &Rules, nodes: u32, cells: &mut Cells, slot: impl Fn(u32, u32) -> u32, hits: impl Iterator<Item = (i64, u32)>) {
     let shape = cells.shape;
     let over = shape.columns + 1;
+    let collapse = !rules.keep_repeats;
     let (any, start) = (rules.start.is_none(), rules.start.unwrap_or(nodes));
     // The time of the hit before; of the visible hit before, its node, its cell, its slot and the step that it is at: 0 before the
     // anchor, `over` after the last column.
@@ -26,7 +27,7 @@ pub(super) fn person(rules: &Rules, nodes: u32, cells: &mut Cells, slot: impl Fn
             continue;
         }
         let begins = step == 0;
-        let same = !begins & (code == node);
+        let same = !begins & collapse & (code == node);
         let goes_on = (step + u32::from(!same)).min(over);
         let next = select_unpredictable(begins, u32::from(any | (code == start)), goes_on);
         let to = slot(next, code);

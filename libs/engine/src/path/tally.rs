@@ -1,12 +1,13 @@
 //! [`Question`] and [`Tally`]: what a pass over the persons counts, and what comes after it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::answer::Paths;
 use super::cells::{Cells, Persons, Shape};
 use super::top::Top;
 use super::walk::{Visit, Walk};
-use super::{Counting, Rules, stream, unpack};
+use super::{Counting, Packed, Rules, stream};
 use crate::Hit;
 
 /// Cells of an array over all nodes, at most: 4 MiB, which a core's cache holds.
@@ -18,13 +19,14 @@ const EVERY_CELLS_MAX: usize = 1 << 18;
 /// use segue_engine::path::{Counting, Node, Question, Rules};
 /// use segue_engine::Hit;
 ///
-/// let rules = Rules { session_gap_us: 1_800_000_000, nodes_max: 5, start: None, end: None, counting: Counting::Sessions };
+/// let rules = Rules { session_gap_us: 1_800_000_000, nodes_max: 5, start: None, end: None, keep_repeats: false,
+///     counting: Counting::Sessions };
 /// let hit = |ts, payload| Hit { ts, sequence: 0, matches: 1, payload };
 /// let mut question = Question::new(rules, 2, 10);
 /// let paths = loop {
 ///     let mut tally = question.tally(); // one per thread, then merged
 ///     tally.person(&[hit(0, 0), hit(60_000_000, 1)]);
-///     if let Some(paths) = question.take(tally) {
+///     if let Some(paths) = question.take(tally, |a, b| a.cmp(&b)) {
 ///         break paths;
 ///     }
 /// };
@@ -50,7 +52,8 @@ enum Pass {
 }
 
 impl Question {
-    /// A question over nodes `0..nodes`, of which `top` are shown per step.
+    /// A question over nodes `0..nodes`, of which `top` are shown per step. Which of them occur need not be known: beyond a few
+    /// hundred, what counts is how many do.
     pub fn new(rules: Rules, nodes: u32, top: usize) -> Question {
         let every = Shape { columns: rules.columns(), slots: nodes + 2, edges: true };
         let pass = if every.cells() <= EVERY_CELLS_MAX { Pass::Every } else { Pass::Ranking };
@@ -71,12 +74,15 @@ impl Question {
         Tally::new(self.rules, self.nodes, shape, shown)
     }
 
-    /// Takes the tally of a whole pass. Nothing: another pass over the same hits is needed.
-    pub fn take(&mut self, tally: Tally) -> Option<Paths> {
+    /// Takes the tally of a whole pass. Nothing: another pass over the same hits is needed. `order` decides between nodes that are
+    /// entered equally often.
+    pub fn take(&mut self, tally: Tally, order: impl Fn(u32, u32) -> Ordering) -> Option<Paths> {
         let top = match &self.pass {
             Pass::Shown(top) => return Some(Paths::new(Arc::clone(top), &tally)),
             Pass::Every | Pass::Ranking => {
-                Arc::new(Top::new(self.rules.columns(), self.nodes, self.top, |step, code| tally.entrants(step, code)))
+                let seen = if tally.cells.shape.edges { self.nodes } else { tally.cells.nodes() };
+                let entrants = |step, code| tally.entrants(step, code);
+                Arc::new(Top::new(self.rules.columns(), (seen, self.nodes), self.top, entrants, order))
             }
         };
         let adds_up = self.rules.counting == Counting::Sessions || top.is_complete();
@@ -115,8 +121,8 @@ pub(super) struct Profiles {
 impl Tally {
     fn new(rules: Rules, nodes: u32, shape: Shape, shown: Option<Arc<Top>>) -> Tally {
         let profiles = (rules.counting == Counting::Profiles).then(|| Profiles {
-            edges: Persons::new(if shape.edges { shape.cells() } else { 0 }),
-            entrants: Persons::new((shape.columns as usize + 1) * shape.slots as usize),
+            edges: Persons::new(shape.cells()),
+            entrants: Persons::new(0),
             total: 0,
         });
         Tally { rules, nodes, shown, cells: Cells::new(shape), profiles, walk: Walk::new(rules, nodes) }
@@ -127,9 +133,13 @@ impl Tally {
         self.add(hits.iter().map(|hit| (hit.ts, hit.payload)));
     }
 
-    /// Adds a person whose hits are packed ([`super::pack`]) and in order.
-    pub fn person_packed(&mut self, keys: &[u64]) {
-        self.add(keys.iter().map(|key| unpack(*key)));
+    /// Adds a person whose hits are packed. False, and nothing is added: their order is not known from the keys alone.
+    pub fn person_packed(&mut self, hits: Packed<'_>) -> bool {
+        if hits.is_ambiguous(self.nodes) {
+            return false;
+        }
+        self.add(hits.hits());
+        true
     }
 
     #[inline]
@@ -204,7 +214,7 @@ impl Tally {
 
 /// Where persons that entered a slot at a step are counted.
 pub(super) fn entrants_at(shape: &Shape, step: u32, slot: u32) -> usize {
-    step as usize * shape.slots as usize + slot as usize
+    slot as usize * shape.planes() + step as usize
 }
 
 /// Adds one path.
@@ -215,16 +225,23 @@ fn count_path(path: &[Visit], nodes: u32, shown: Option<&Top>, cells: &mut Cells
     for visit in path {
         step += 1;
         let to = slot_of(step, visit.node);
+        if !shape.edges && visit.node >= nodes {
+            // What is cut out has no rank.
+            continue;
+        }
         let at = shape.at(step, from, to);
         cells.add(at, 1, before.map_or(0, |before| visit.ts.wrapping_sub(before).cast_unsigned()));
         if let Some(profiles) = profiles.as_deref_mut() {
-            profiles.edges.count(at);
+            if shape.edges {
+                profiles.edges.count(at);
+            }
             profiles.entrants.count(entrants_at(&shape, step, to));
         }
         (from, before) = (to, Some(visit.ts));
     }
     // How many sessions end is what is missing between entrants and edges; who ends has to be said.
     if let Some(profiles) = profiles
+        && shape.edges
         && step < shape.columns
     {
         profiles.edges.count(shape.at(step + 1, from, slot_of(step + 1, nodes + 1)));

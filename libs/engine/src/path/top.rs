@@ -1,6 +1,9 @@
 //! Which nodes of each step are shown, and where the rest goes.
 
+use std::cmp::Ordering;
+
 use super::answer::Node;
+use super::walk::Visit;
 
 /// The nodes with the most entrants, per step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,39 +12,43 @@ pub struct Top {
     shown: Vec<Vec<u32>>,
     /// Most nodes that one step shows. Slots from here on are `Other`, `Cut` and `Exit`.
     shown_max: u32,
-    /// Per step, from 0 to one after the last: the slot of each code. Codes are the nodes, then `Cut` and `Exit`.
+    /// Per step, from 0 to one after the last: the slot of each node that occurs.
     slots: Vec<u32>,
-    codes: u32,
+    /// Codes of nodes that occur are below this.
+    nodes: u32,
+    /// The code of `Cut`; the one after it is that of `Exit`.
+    cut: u32,
     /// Nothing became `Other`.
     is_complete: bool,
 }
 
 impl Top {
-    /// Ranks `nodes` nodes at each of `columns` steps by what `entrants` says of (step, code).
-    pub(super) fn new(columns: u32, nodes: u32, top: usize, entrants: impl Fn(u32, u32) -> u64) -> Top {
+    /// Ranks `nodes` nodes at each of `columns` steps by what `entrants` says of (step, code), ties in this order.
+    pub(super) fn new(
+        columns: u32,
+        (nodes, cut): (u32, u32),
+        top: usize,
+        entrants: impl Fn(u32, u32) -> u64,
+        order: impl Fn(u32, u32) -> Ordering,
+    ) -> Top {
         let mut shown = Vec::new();
         let mut is_complete = true;
         for step in 1..=columns {
             let mut ranked: Vec<(u64, u32)> = (0..nodes).map(|code| (entrants(step, code), code)).filter(|(count, _)| *count > 0).collect();
-            ranked.sort_unstable_by_key(|(count, code)| (std::cmp::Reverse(*count), *code));
+            ranked.sort_unstable_by(|(count, code), (other_count, other)| other_count.cmp(count).then_with(|| order(*code, *other)));
             is_complete &= ranked.len() <= top;
             shown.push(ranked.into_iter().take(top).map(|(_, code)| code).collect::<Vec<u32>>());
         }
         let shown_max = shown.iter().map(Vec::len).max().unwrap_or(0) as u32;
-        let codes = nodes + 2;
-        let mut slots = Vec::with_capacity(codes as usize * (columns as usize + 2));
-        for step in 0..=columns as usize + 1 {
-            let begin = slots.len();
-            slots.resize(begin + nodes as usize, shown_max);
-            slots.extend([shown_max + 1, shown_max + 2]);
-            let ranked = step.checked_sub(1).and_then(|at| shown.get(at)).map_or(&[][..], Vec::as_slice);
-            for (slot, code) in ranked.iter().enumerate() {
-                if let Some(place) = slots.get_mut(begin + *code as usize) {
-                    *place = slot as u32;
+        let mut slots = vec![shown_max; nodes as usize * (columns as usize + 2)];
+        for (row, shown) in slots.chunks_exact_mut((nodes as usize).max(1)).skip(1).zip(&shown) {
+            for (slot, code) in (0..).zip(shown) {
+                if let Some(place) = row.get_mut(*code as usize) {
+                    *place = slot;
                 }
             }
         }
-        Top { shown, shown_max, slots, codes, is_complete }
+        Top { shown, shown_max, slots, nodes, cut, is_complete }
     }
 
     /// Slots of a step.
@@ -57,7 +64,15 @@ impl Top {
     /// The slot of a code at a step.
     #[inline]
     pub(super) fn slot(&self, step: u32, code: u32) -> u32 {
-        self.slots.get(step as usize * self.codes as usize + code as usize).copied().unwrap_or(self.shown_max)
+        if code < self.nodes {
+            let at = step as usize * self.nodes as usize + code as usize;
+            return self.slots.get(at).copied().unwrap_or(self.shown_max);
+        }
+        match code.checked_sub(self.cut) {
+            None => self.shown_max,
+            Some(0) => self.shown_max + 1,
+            Some(_) => self.exit(),
+        }
     }
 
     /// The slots that something can be counted in, in the order of the answer.
@@ -84,8 +99,8 @@ impl Top {
         }
     }
 
-    /// What a visit of this code at this step (from 1) is shown as. The code after the last node stands for [`Node::Cut`].
-    pub fn shown_as(&self, step: u32, code: u32) -> Node {
-        self.node(step, self.slot(step, code.min(self.codes - 1)))
+    /// What a visit of a path is shown as at its step (from 1).
+    pub fn shown_as(&self, step: u32, visit: &Visit) -> Node {
+        self.node(step, self.slot(step, visit.node))
     }
 }

@@ -41,7 +41,7 @@ impl Walk {
                 continue;
             }
             match self.session.last_mut() {
-                Some(visit) if visit.node == node => visit.ts = ts,
+                Some(visit) if visit.node == node && !self.rules.keep_repeats => visit.ts = ts,
                 _ => self.session.push(Visit { node, ts }),
             }
         }
