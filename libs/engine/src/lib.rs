@@ -13,6 +13,10 @@
 //! | [`condition`] | whether a person meets a condition |
 //! | [`attribution`] | which touches an event is credited to |
 
+// The plain references of the tests name this crate as other crates' tests do.
+#[cfg(test)]
+extern crate self as segue_engine;
+
 pub mod attribution;
 pub mod condition;
 pub mod funnel;

@@ -1,7 +1,7 @@
 //! Calendar bucketing in a tenant's zone: the one function that every report uses.
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
-use chrono_tz::Tz;
+pub use chrono_tz::Tz;
 
 /// Length of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +49,18 @@ pub fn next_bucket_us(start_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
     }
 }
 
+/// The same time of the clock `months` calendar months later: of a day that the month does not have, its last day. Of a time
+/// that `zone` lives twice the first one; of a time that it skips, the next that exists (to a quarter of an hour).
+pub fn add_months_us(time_us: i64, months: u32, zone: Tz) -> Option<i64> {
+    let local = DateTime::from_timestamp_micros(time_us)?.with_timezone(&zone).naive_local();
+    first_moment_us(local.checked_add_months(Months::new(months))?, zone)
+}
+
 fn start_of_day_us(date: NaiveDate, zone: Tz) -> Option<i64> {
-    let mut moment: NaiveDateTime = date.and_time(NaiveTime::MIN);
+    first_moment_us(date.and_time(NaiveTime::MIN), zone)
+}
+
+fn first_moment_us(mut moment: NaiveDateTime, zone: Tz) -> Option<i64> {
     // Zones that change at midnight have no 00:00 on that day; the gap is never longer than a day.
     for _ in 0..=96 {
         if let Some(found) = zone.from_local_datetime(&moment).earliest() {
@@ -95,6 +105,22 @@ mod tests {
         // Sao Paulo changed at midnight: 2018-11-04 starts at 01:00.
         let sao_paulo = chrono_tz::America::Sao_Paulo;
         assert_eq!(bucket_start_us(us("2018-11-04T12:00:00Z"), Grain::Day, sao_paulo), Some(us("2018-11-04T03:00:00Z")));
+    }
+
+    #[test]
+    fn months_later_is_the_same_time_of_the_clock_or_the_next_that_exists() {
+        let berlin = chrono_tz::Europe::Berlin;
+        for (from, months, to) in [
+            ("2026-01-31T10:00:00Z", 0, "2026-01-31T10:00:00Z"),
+            ("2026-01-31T10:00:00Z", 1, "2026-02-28T10:00:00Z"),
+            ("2026-01-31T10:00:00Z", 2, "2026-03-31T09:00:00Z"),
+            // 02:30 does not exist on 29 March.
+            ("2026-01-29T01:30:00Z", 2, "2026-03-29T01:00:00Z"),
+            // 02:30 exists twice on 25 October.
+            ("2026-09-25T00:30:00Z", 1, "2026-10-25T00:30:00Z"),
+        ] {
+            assert_eq!(add_months_us(us(from), months, berlin), Some(us(to)), "{from} + {months}");
+        }
     }
 
     #[test]
