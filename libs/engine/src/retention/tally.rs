@@ -152,6 +152,16 @@ impl<G: Eq + Hash> Tally<G> {
         }
     }
 
+    /// How many groups have an entry.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether nobody has entered.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// How many numbers are kept.
     pub fn kept(&self) -> usize {
         self.groups.values().map(Counts::kept).sum()

@@ -33,6 +33,10 @@ fn on_days(numbers: &[i64]) -> Vec<Hit> {
     numbers.iter().enumerate().map(hit).collect()
 }
 
+fn bracket(start: u32, end: u32) -> Vec<Range<u32>> {
+    std::iter::once(start..end).collect()
+}
+
 /// `S` at the first time, `R` at the second.
 fn start_and_return(start: &str, returning: &str) -> Vec<Hit> {
     let hit = |at: &str, matches| Hit { ts: us(at), sequence: 0, matches, payload: () };
@@ -104,17 +108,13 @@ fn the_alignment_decides_which_bucket_a_return_falls_into() {
 
 #[test]
 fn the_average_pools_complete_cells() {
-    let mut counts = Counts::default();
-    let retention = Retention::new(days(3)).expect("a question");
-    let (mut scratch, mut add) = (Scratch::default(), |number: usize, numbers: &[i64]| {
+    let retention = Retention::new(Options { entry: CohortEntry::FirstMatching, ..days(3) }).expect("a question");
+    let (mut counts, mut scratch) = (Counts::default(), Scratch::default());
+    let mut add = |number: usize, numbers: &[i64]| {
         for _ in 0..number {
-            retention.entries(&on_days(numbers), &mut scratch, |entry| {
-                if entry.start.ts < us("01-02 00:00") + (numbers.first().copied().unwrap_or(0)) * DAY {
-                    counts.add(&retention, entry);
-                }
-            });
+            retention.entries(&on_days(numbers), &mut scratch, |entry| counts.add(&retention, entry));
         }
-    });
+    };
     add(500, &[0, 1]);
     add(500, &[0]);
     add(400, &[1, 2]);
@@ -161,7 +161,7 @@ fn a_start_is_not_its_own_return_and_earlier_returns_do_not_count() {
         (vec![hit(0, 0b111), hit(1, 0b111)], 1),
     ] {
         for alignment in [Alignment::Calendar, Alignment::Rolling] {
-            let table = table(Options { alignment, mode: Mode::Brackets(vec![0..1]), ..days(1) }, std::slice::from_ref(&hits), i64::MAX);
+            let table = table(Options { alignment, mode: Mode::Brackets(bracket(0, 1)), ..days(1) }, std::slice::from_ref(&hits), i64::MAX);
             assert_eq!(returned(&table), [[expected]], "{hits:?}");
         }
     }
@@ -203,7 +203,7 @@ fn what_cannot_be_asked_is_refused() {
     assert_eq!(refused(days(10_001)), Some(RetentionError::TooManyBuckets));
     assert_eq!(refused(days(10_000)), None);
     assert_eq!(refused(Options { range_us: i64::MIN..0, ..days(1) }), Some(RetentionError::OutsideCalendar));
-    for (brackets, index) in [(vec![], 0), (vec![1..1], 0), (vec![0..2, 1..3], 1), (vec![0..2, 2..3, 1..9], 2)] {
+    for (brackets, index) in [(vec![], 0), (bracket(1, 1), 0), (vec![0..2, 1..3], 1), (vec![0..2, 2..3, 1..9], 2)] {
         assert_eq!(refused(Options { mode: Mode::Brackets(brackets), ..days(1) }), Some(RetentionError::Brackets { index }));
     }
 }
