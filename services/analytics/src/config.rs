@@ -4,6 +4,7 @@ use segue_model::FieldViolation;
 use serde::{Deserialize, Serialize};
 
 use crate::question::QueryLimits;
+use crate::report::ReportLimits;
 
 /// How analytics indexes and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub struct Config {
     pub query_threads: usize,
     /// Memory that one query may take for the events that it gathers.
     pub query_bytes_max: usize,
+    /// Groups × periods of one event report.
+    pub report_cells_max: usize,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             query_ms_max: 60_000,
             query_threads: 0,
             query_bytes_max: 1 << 30,
+            report_cells_max: 2_000_000,
         }
     }
 }
@@ -84,7 +88,8 @@ impl Config {
     pub(crate) fn query_limits(&self) -> QueryLimits {
         let defaults = QueryLimits::default();
         let threads = if self.query_threads == 0 { defaults.threads } else { self.query_threads };
-        QueryLimits { threads, hits_bytes_max: self.query_bytes_max, ..defaults }
+        let report = ReportLimits { cells_max: self.report_cells_max, bytes_max: self.query_bytes_max, ..defaults.report };
+        QueryLimits { threads, hits_bytes_max: self.query_bytes_max, report }
     }
 
     /// Everything that is wrong with it.
@@ -101,6 +106,7 @@ impl Config {
             ("queries_max", self.queries_max as u64),
             ("query_ms_max", self.query_ms_max),
             ("query_bytes_max", self.query_bytes_max as u64),
+            ("report_cells_max", self.report_cells_max as u64),
         ];
         let mut violations: Vec<FieldViolation> = positive
             .into_iter()
@@ -109,6 +115,9 @@ impl Config {
             .collect();
         if self.merge_files_min < 2 {
             violations.push(FieldViolation::new("analytics.merge_files_min", "must be at least 2"));
+        }
+        if self.report_cells_max > 1 << 30 {
+            violations.push(FieldViolation::new("analytics.report_cells_max", "must be at most 1,073,741,824"));
         }
         if self.merge_rows_max > u64::from(u32::MAX) / 2 {
             violations.push(FieldViolation::new("analytics.merge_rows_max", "must be at most 2,147,483,647"));

@@ -127,7 +127,7 @@ impl AnalyticsService for Service {
     }
 
     async fn list_dimensions(&self, request: Request<ListDimensionsRequest>) -> Result<Response<ListDimensionsResponse>, Status> {
-        reply(self.query(request, |context, _| Ok(report::list_dimensions(context.snapshot))).await)
+        reply(self.query(request, |context, _| Ok(report::list_dimensions(context))).await)
     }
 
     async fn query_funnel(&self, _request: Request<QueryFunnelRequest>) -> Result<Response<QueryFunnelResponse>, Status> {

@@ -13,6 +13,34 @@ use crate::index::property::PropertyColumn;
 use crate::question::QueryError;
 use crate::scan::{Column, ItemField, PropertyType, ScanBatch, ScanError, decode_value};
 
+/// Which rows (or items) a loop reads, in their order. Their places in it are counted from 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum At<'a> {
+    /// So many, from the first.
+    All(usize),
+    /// These.
+    These(&'a [u32]),
+}
+
+impl At<'_> {
+    /// How many.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            At::All(len) => len,
+            At::These(rows) => rows.len(),
+        }
+    }
+
+    /// Calls `each(k, row)` for the k-th of the rows.
+    #[inline]
+    pub(crate) fn each(self, mut each: impl FnMut(usize, usize)) {
+        match self {
+            At::All(len) => (0..len).for_each(|row| each(row, row)),
+            At::These(rows) => rows.iter().enumerate().for_each(|(k, row)| each(k, *row as usize)),
+        }
+    }
+}
+
 /// The values of one field, one per row (or per item).
 #[derive(Debug, Clone)]
 pub(crate) enum Cells {
@@ -106,7 +134,7 @@ impl Cells {
 
     /// Calls `each(k, value)` for the k-th of the rows `at`, where there is an exact number: a whole number, a decimal in
     /// ten-thousandths or a time in microseconds.
-    pub(crate) fn each_exact(&self, at: &[u32], each: impl FnMut(usize, i128)) {
+    pub(crate) fn each_exact(&self, at: At<'_>, each: impl FnMut(usize, i128)) {
         match self {
             Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
             Cells::Time(array) => each_value(array.values(), array.nulls(), at, |value| i128::from(*value), each),
@@ -117,7 +145,7 @@ impl Cells {
     }
 
     /// The same as floating point.
-    pub(crate) fn each_double(&self, at: &[u32], each: impl FnMut(usize, f64)) {
+    pub(crate) fn each_double(&self, at: At<'_>, each: impl FnMut(usize, f64)) {
         match self {
             Cells::Double(array) => each_value(array.values(), array.nulls(), at, |value| *value, each),
             Cells::Int(array) => each_value(array.values(), array.nulls(), at, |value| *value as f64, each),
@@ -127,19 +155,18 @@ impl Cells {
     }
 
     /// The same for any value that is not text, as a number that is equal for equal values of the column and differs for others.
-    pub(crate) fn each_key(&self, at: &[u32], mut each: impl FnMut(usize, u128)) {
+    pub(crate) fn each_key(&self, at: At<'_>, mut each: impl FnMut(usize, u128)) {
         match self {
             Cells::Double(array) => {
                 each_value(array.values(), array.nulls(), at, |value| u128::from(double_bits(*value)), each);
             }
             Cells::Bool(array) => {
                 let values = array.values();
-                for (k, row) in at.iter().enumerate() {
-                    let row = *row as usize;
+                at.each(|k, row| {
                     if array.nulls().is_none_or(|nulls| nulls.is_valid(row)) {
                         each(k, u128::from(values.value(row)));
                     }
-                }
+                });
             }
             Cells::Int(_) | Cells::Decimal(_) | Cells::Time(_) | Cells::Small(_) => {
                 self.each_exact(at, |k, value| each(k, value.cast_unsigned()));
@@ -162,20 +189,19 @@ fn valid(nulls: Option<&NullBuffer>, len: usize) -> BooleanBuffer {
 }
 
 #[inline]
-fn each_value<T, U>(values: &[T], nulls: Option<&NullBuffer>, at: &[u32], read: impl Fn(&T) -> U, mut each: impl FnMut(usize, U)) {
-    match nulls {
-        None => {
-            for (k, row) in at.iter().enumerate() {
+fn each_value<T, U>(values: &[T], nulls: Option<&NullBuffer>, at: At<'_>, read: impl Fn(&T) -> U, mut each: impl FnMut(usize, U)) {
+    match (nulls.filter(|nulls| nulls.null_count() > 0), at) {
+        (None, At::All(len)) => values.iter().take(len).enumerate().for_each(|(row, value)| each(row, read(value))),
+        (None, At::These(rows)) => {
+            for (k, row) in rows.iter().enumerate() {
                 each(k, read(&values[*row as usize]));
             }
         }
-        Some(nulls) => {
-            for (k, row) in at.iter().enumerate() {
-                if nulls.is_valid(*row as usize) {
-                    each(k, read(&values[*row as usize]));
-                }
+        (Some(nulls), at) => at.each(|k, row| {
+            if nulls.is_valid(row) {
+                each(k, read(&values[row]));
             }
-        }
+        }),
     }
 }
 

@@ -182,7 +182,8 @@ impl FileHandle {
         if !missing.is_empty() {
             let batch = self.read(group, Some(&missing)).map_err(|source| self.error(source))?;
             for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
-                let column = batch.column_by_name(name).cloned();
+                // A column without any value is the same as none, and takes no memory.
+                let column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
                 self.remember(self.key(group, name), Cached::Column(column.clone()));
                 *slot = Some(column);
             }

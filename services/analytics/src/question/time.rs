@@ -50,8 +50,19 @@ pub(crate) struct Periods {
     /// Start of every period, ascending; the first is the range's start. Not empty.
     starts: Vec<i64>,
     end: i64,
-    /// Periods per microsecond, to guess where a moment falls.
-    density: f64,
+    /// Stretches of 2^`shift` µs from the start on, none longer than any period but the first and the last: at most one period
+    /// starts within a stretch after its first moment.
+    stretches: Vec<Stretch>,
+    shift: u32,
+}
+
+/// What periods a stretch of time touches.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Start of the period after it.
+    next: i64,
+    /// The period of its first moment.
+    first: u32,
 }
 
 impl Periods {
@@ -71,8 +82,16 @@ impl Periods {
                 starts.push(bucket);
             }
         }
-        let density = starts.len() as f64 / (range.end as f64 - range.start as f64).max(1.0);
-        Ok(Periods { starts, end: range.end, density })
+        let length = range.end.saturating_sub(range.start).max(1);
+        let whole = starts.get(1..).unwrap_or_default();
+        let shortest = whole.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(length);
+        let shift = shortest.max(1).ilog2();
+        let stretches = (0..=(length - 1) >> shift).map(|stretch| {
+            let moment = range.start + (stretch << shift);
+            let first = starts.partition_point(|start| *start <= moment).saturating_sub(1);
+            Stretch { next: starts.get(first + 1).copied().unwrap_or(i64::MAX), first: first as u32 }
+        });
+        Ok(Periods { stretches: stretches.collect(), starts, end: range.end, shift })
     }
 
     /// Starts of all periods, ascending.
@@ -90,25 +109,12 @@ impl Periods {
         RangeUs { start: self.starts.first().copied().unwrap_or(self.end), end: self.end }
     }
 
-    /// Which period the moment falls into, given that it lies in the range. `near` is a guess: the answer for the row before.
-    ///
-    /// Rows of one person come together and in order, so the row before is often right; else periods are nearly equally long,
-    /// so a division lands on the period or beside it.
-    pub(crate) fn index_of(&self, time_us: i64, near: usize) -> usize {
-        let last = self.starts.len() - 1;
-        let near = near.min(last);
-        if self.starts[near] <= time_us && (near == last || time_us < self.starts[near + 1]) {
-            return near;
-        }
-        let guess = (time_us.saturating_sub(self.starts[0])) as f64 * self.density;
-        let mut at = (guess.max(0.0) as usize).min(last);
-        while at > 0 && time_us < self.starts[at] {
-            at -= 1;
-        }
-        while at < last && time_us >= self.starts[at + 1] {
-            at += 1;
-        }
-        at
+    /// Which period the moment falls into, given that it lies in the range.
+    #[inline]
+    pub(crate) fn index_of(&self, time_us: i64) -> u32 {
+        let at = (time_us.wrapping_sub(self.starts[0]) as u64 >> self.shift) as usize;
+        let stretch = self.stretches[at.min(self.stretches.len() - 1)];
+        stretch.first + u32::from(time_us >= stretch.next)
     }
 }
 
@@ -130,15 +136,30 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_finds_its_period_from_any_guess_across_summer_time() {
+    fn a_moment_finds_its_period_across_summer_time() {
         let zone = chrono_tz::Europe::Berlin;
         let range = RangeUs { start: us("2026-10-01T10:00:00Z"), end: us("2026-11-20T10:00:00Z") };
         for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month] {
             let periods = Periods::new(range, Some(grain), zone).expect("periods");
-            for at in (range.start..range.end).step_by(1_799_000_000) {
+            let boundaries = periods.starts().iter().flat_map(|start| [start - 1, *start, start + 1]);
+            let moments = (range.start..range.end).step_by(1_799_000_000).chain(boundaries);
+            for at in moments.filter(|at| (range.start..range.end).contains(at)) {
                 let expected = periods.starts().partition_point(|start| *start <= at) - 1;
-                for near in [0, expected, periods.len() + 5] {
-                    assert_eq!(periods.index_of(at, near), expected);
+                assert_eq!(periods.index_of(at) as usize, expected, "{grain:?}, {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn periods_cut_to_a_microsecond_keep_their_moments() {
+        let midnight = us("2026-11-04T00:00:00Z");
+        for (before, after) in [(1, 1), (1, 5 * 86_400_000_000 + 1), (3 * 86_400_000_000, 1), (0, 1)] {
+            let range = RangeUs { start: midnight - before, end: midnight + after };
+            let periods = Periods::new(range, Some(Grain::Day), Tz::UTC).expect("periods");
+            for at in [range.start, midnight - 1, midnight, midnight + 1, range.end - 1] {
+                if (range.start..range.end).contains(&at) {
+                    let expected = periods.starts().partition_point(|start| *start <= at) - 1;
+                    assert_eq!(periods.index_of(at) as usize, expected, "{before} before, {after} after, {at}");
                 }
             }
         }

@@ -2,21 +2,25 @@
 //! allocated per row, and what a batch does not need is not looked at.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use arrow::array::StringArray;
 use arrow::buffer::BooleanBuffer;
 
-use super::gather::{LeftOut, Rows, add_field, add_measure};
+use super::gather::{LeftOut, Observations, add, cells_of};
 use super::grouping::Grouper;
-use super::metric::{Measure, MetricPlan};
+use super::members;
+use super::metric::MetricPlan;
 use super::plan::Plan;
-use super::tally::{Additions, Tally};
-use crate::filter::cells::{BatchCells, Cells, TextCells};
+use super::rows::{Batch, Rows};
+use super::tally::{BandMarks, CellMap, Finish, Tally};
+use super::touches::Credited;
+use crate::filter::cells::{At, BatchCells, Cells};
 use crate::filter::fields::Place;
 use crate::filter::matching::mask;
 use crate::filter::predicate::Predicate;
+use crate::pass::KeyValue;
 use crate::question::QueryError;
-use crate::question::time::{Periods, RangeUs};
+use crate::question::time::Periods;
 use crate::scan::ScanBatch;
 
 /// One range of a report being computed.
@@ -32,11 +36,18 @@ pub(super) struct Pass {
     pub(super) without_unit: u64,
     /// Items that a REVENUE metric left out.
     pub(super) skipped_items: u64,
-    kept: usize,
 }
 
-/// A report being computed: both ranges share their groups.
-#[derive(Debug)]
+/// Which groups are computed.
+#[derive(Clone, Copy)]
+pub(super) enum Choice<'c> {
+    /// Each by itself.
+    Each,
+    /// Those whose values this accepts, all as one.
+    Together(&'c (dyn Fn(&[KeyValue]) -> bool + Sync)),
+}
+
+/// A report being computed by one thread: both ranges share their groups.
 pub(super) struct Execution<'p> {
     /// The question.
     pub(super) plan: &'p Plan,
@@ -44,7 +55,13 @@ pub(super) struct Execution<'p> {
     pub(super) grouper: Grouper,
     /// The range, then the comparison range if there is one.
     pub(super) passes: Vec<Pass>,
+    choice: Choice<'p>,
+    /// With `Choice::Together`, by group: whether it was accepted.
+    accepted: Vec<Option<bool>>,
     scratch: Scratch,
+    marks: BandMarks,
+    /// Values so far, for their numbers.
+    values: u64,
 }
 
 /// Rows in hand; kept between batches for their memory.
@@ -53,84 +70,82 @@ struct Scratch {
     all: Rows,
     some: Rows,
     groups: Vec<u32>,
-    field_at: Vec<u32>,
-    field_cells: Vec<u32>,
+    seen: Observations,
 }
 
 impl<'p> Execution<'p> {
-    /// Nothing seen yet.
-    pub(super) fn new(plan: &'p Plan) -> Self {
+    /// Nothing seen yet. `number` differs between the threads of a report.
+    pub(super) fn new(plan: &'p Plan, choice: Choice<'p>, number: usize) -> Self {
         let pass = |periods: &Periods| Pass {
+            tallies: plan.metrics.iter().map(|metric| empty_tally(metric, periods.len(), plan.is_shared())).collect(),
             periods: periods.clone(),
-            tallies: plan.metrics.iter().map(empty_tally).collect(),
             seen: Vec::new(),
             without_unit: 0,
             skipped_items: 0,
-            kept: 0,
         };
-        let passes = [&plan.periods].into_iter().chain(&plan.comparison).map(pass).collect();
-        let grouper = Grouper::new(plan.group_by.iter().map(|field| field.kind));
-        let mut execution = Execution { plan, grouper, passes, scratch: Scratch::default() };
+        let mut execution = Execution {
+            plan,
+            grouper: Grouper::new(plan.group_by.iter().map(|field| field.kind)),
+            passes: plan.ranges().map(pass).collect(),
+            choice,
+            accepted: Vec::new(),
+            scratch: Scratch::default(),
+            marks: BandMarks::default(),
+            values: (number as u64) << 48,
+        };
         execution.fit();
         execution
     }
 
-    /// The range of a pass.
-    pub(super) fn range(&self, pass: usize) -> RangeUs {
-        self.passes[pass].periods.range()
-    }
-
-    /// Takes rows of the range of pass `pass`; the batch holds the plan's columns.
-    pub(super) fn push(&mut self, pass: usize, batch: &ScanBatch) -> Result<(), QueryError> {
+    /// Takes rows of the range of pass `pass`, credited if the plan wants that.
+    pub(super) fn push(&mut self, pass: usize, batch: &ScanBatch, credited: Option<Credited>) -> Result<(), QueryError> {
+        let plan = self.plan;
         let applies = |metric: &MetricPlan| metric.events.as_ref().is_none_or(|events| events.iter().any(|name| **name == *batch.event));
-        if batch.batch.num_rows() == 0 || !self.plan.metrics.iter().any(applies) {
+        let (columns, shared) = credited.map_or((Vec::new(), None), |credited| (credited.columns, credited.shares));
+        let (repeated, shares) = shared.unzip();
+        let batch = repeated.as_ref().unwrap_or(batch);
+        if batch.batch.num_rows() == 0 || !plan.metrics.iter().any(applies) {
             return Ok(());
         }
-        let cells = BatchCells::new(batch, &self.plan.columns, &self.plan.items)?;
-        let passing = mask(&self.plan.filter, &cells);
-        if passing.count_set_bits() == 0 {
+        let mut cells = BatchCells::sparse(batch, &plan.columns, &plan.reads, &plan.items)?;
+        for ((place, _), texts) in plan.attributed.iter().flat_map(|attributed| &attributed.columns).zip(columns) {
+            cells.columns[*place] = Cells::Text(texts);
+        }
+        let passing = narrowed(None, &plan.filter, &cells);
+        let mut masks: Vec<(usize, Option<BooleanBuffer>)> = Vec::new();
+        for (at, metric) in plan.metrics.iter().enumerate().filter(|(_, metric)| applies(metric)) {
+            masks.push((at, narrowed(passing.clone(), &metric.filter, &cells)));
+        }
+        let union = match masks.iter().map(|(_, own)| own.as_ref()).collect::<Option<Vec<_>>>() {
+            Some(all) => {
+                all.into_iter().fold(None, |union: Option<BooleanBuffer>, own| Some(union.map_or(own.clone(), |union| &union | own)))
+            }
+            None => None,
+        };
+        if union.as_ref().is_some_and(|union| union.count_set_bits() == 0) {
             return Ok(());
         }
-        let mut masks: Vec<(usize, BooleanBuffer)> = Vec::new();
-        let mut union = BooleanBuffer::new_unset(cells.len);
-        for (at, metric) in self.plan.metrics.iter().enumerate().filter(|(_, metric)| applies(metric)) {
-            let own = match metric.filter {
-                Predicate::Always(true) => passing.clone(),
-                _ => &passing & &mask(&metric.filter, &cells),
-            };
-            union = &union | &own;
-            masks.push((at, own));
-        }
-        self.place_rows(pass, &cells, &union)?;
-        self.add(pass, &cells, &union, &masks)
+        let further = cells.len.max(cells.items.as_ref().map_or(0, |items| items.len)) as u64;
+        let batch = Batch { cells, shares, number: self.values };
+        self.values += further;
+        self.place_rows(pass, &batch.cells, union.as_ref())?;
+        self.add(pass, &batch, union.as_ref(), &masks)
     }
 
     /// Finds the group and the period, so the cell, of every row that any metric counts.
-    fn place_rows(&mut self, pass: usize, batch: &BatchCells<'_>, union: &BooleanBuffer) -> Result<(), QueryError> {
-        let Scratch { all, groups, .. } = &mut self.scratch;
-        all.clear();
+    fn place_rows(&mut self, pass: usize, batch: &BatchCells<'_>, union: Option<&BooleanBuffer>) -> Result<(), QueryError> {
+        let all = &mut self.scratch.all;
         match (&batch.items, self.plan.item_level) {
-            (Some(items), true) => {
-                for row in union.set_indices_u32() {
-                    for item in items.starts[row as usize]..items.ends[row as usize] {
-                        all.rows.push(row);
-                        all.items.push(item);
-                    }
-                }
+            (Some(items), true) => all.pick_items(batch.len, items, union),
+            (None, true) => {
+                all.clear();
             }
-            (None, true) => {}
-            (_, false) => all.rows.extend(union.set_indices_u32()),
+            (_, false) => all.pick(batch.len, union),
         }
-        let fields: Vec<Cow<'_, Cells>> = self.plan.group_by.iter().map(|field| cells_of(batch, field.place)).collect();
-        let at: Vec<(&Cells, &[u32])> = fields
-            .iter()
-            .zip(&self.plan.group_by)
-            .map(|(cells, field)| match field.place {
-                Place::Item(_) => (&**cells, all.items.as_slice()),
-                Place::EventName | Place::Column(_) | Place::Absent => (&**cells, all.rows.as_slice()),
-            })
-            .collect();
-        self.grouper.assign(&at, all.rows.len(), groups);
+        self.group(batch);
+        if let Choice::Together(accepts) = self.choice {
+            self.accept(accepts);
+        }
         self.fit_checked()?;
         let Scratch { all, groups, .. } = &mut self.scratch;
         let Pass { periods, seen, .. } = &mut self.passes[pass];
@@ -138,38 +153,76 @@ impl<'p> Execution<'p> {
             seen[*group as usize] = true;
         }
         let count = periods.len() as u32;
-        match self.plan.time.map(|column| &batch.columns[column]) {
-            Some(Cells::Int(times)) if count > 1 => {
+        let mut cells = std::mem::take(&mut all.cells);
+        match (self.plan.time.map(|column| &batch.columns[column]), all.at()) {
+            (Some(Cells::Int(times)), At::All(_)) if count > 1 => {
+                cells.extend(groups.iter().zip(times.values()).map(|(group, time)| group * count + periods.index_of(*time)));
+            }
+            (Some(Cells::Int(times)), At::These(rows)) if count > 1 => {
                 let times = times.values();
-                let mut near = 0;
-                all.cells.extend(all.rows.iter().zip(groups.iter()).map(|(row, group)| {
-                    near = periods.index_of(times[*row as usize], near);
-                    group * count + near as u32
-                }));
+                cells.extend(groups.iter().zip(rows).map(|(group, row)| group * count + periods.index_of(times[*row as usize])));
             }
             // With one period the cell is the group.
-            Some(_) | None => all.cells.extend_from_slice(groups),
+            (_, _) => cells.extend_from_slice(groups),
         }
+        all.cells = cells;
         Ok(())
+    }
+
+    /// Finds the group of every row.
+    fn group(&mut self, batch: &BatchCells<'_>) {
+        let Scratch { all, groups, .. } = &mut self.scratch;
+        let fields: Vec<Cow<'_, Cells>> = self.plan.group_by.iter().map(|field| cells_of(batch, field.place)).collect();
+        let at: Vec<(&Cells, At<'_>)> = fields
+            .iter()
+            .zip(&self.plan.group_by)
+            .map(|(cells, field)| match field.place {
+                Place::Item(_) => (&**cells, all.items()),
+                Place::EventName | Place::Column(_) | Place::Absent => (&**cells, all.at()),
+            })
+            .collect();
+        self.grouper.assign(&at, all.len(), groups);
+    }
+
+    /// Keeps the rows of accepted groups, as one group.
+    fn accept(&mut self, accepts: &(dyn Fn(&[KeyValue]) -> bool + Sync)) {
+        let (grouper, accepted) = (&self.grouper, &mut self.accepted);
+        accepted.resize(grouper.len(), None);
+        let Scratch { all, some, groups, .. } = &mut self.scratch;
+        some.pick_from(all, |k, _| {
+            let group = groups[k];
+            *accepted[group as usize].get_or_insert_with(|| accepts(&grouper.keys(group)))
+        });
+        std::mem::swap(all, some);
+        groups.clear();
+        groups.resize(all.len(), 0);
+    }
+
+    /// Groups that have cells.
+    fn groups(&self) -> usize {
+        match self.choice {
+            Choice::Each => self.grouper.len(),
+            Choice::Together(_) => 1,
+        }
     }
 
     /// Makes room for all groups found so far.
     fn fit(&mut self) {
-        let groups = self.grouper.len();
+        let groups = self.groups();
         for pass in &mut self.passes {
-            pass.seen.resize(groups, false);
-            for tally in &mut pass.tallies {
-                tally.grow(groups * pass.periods.len());
+            if pass.seen.len() < groups {
+                pass.seen.resize(groups, false);
+                pass.tallies.iter_mut().for_each(|tally| tally.grow(groups * pass.periods.len()));
             }
         }
     }
 
     fn fit_checked(&mut self) -> Result<(), QueryError> {
-        let groups = self.grouper.len();
+        let groups = self.groups();
         let periods = self.passes.iter().map(|pass| pass.periods.len()).sum::<usize>();
         let cells_max = self.plan.limits.cells_max;
         // A report without groups always has an answer: its periods are bounded by themselves.
-        if !self.plan.group_by.is_empty() && groups.saturating_mul(periods) > cells_max {
+        if !self.plan.group_by.is_empty() && groups > 1 && groups.saturating_mul(periods) > cells_max {
             return Err(QueryError::TooManyGroups { groups, periods, cells_max });
         }
         self.fit();
@@ -179,102 +232,84 @@ impl<'p> Execution<'p> {
     fn add(
         &mut self,
         pass: usize,
-        batch: &BatchCells<'_>,
-        union: &BooleanBuffer,
-        masks: &[(usize, BooleanBuffer)],
+        batch: &Batch<'_>,
+        union: Option<&BooleanBuffer>,
+        masks: &[(usize, Option<BooleanBuffer>)],
     ) -> Result<(), QueryError> {
-        let everything = union.count_set_bits();
-        let Scratch { all, some, field_at, field_cells, .. } = &mut self.scratch;
+        let everything = union.map_or(batch.cells.len, BooleanBuffer::count_set_bits);
+        let Scratch { all, some, seen, .. } = &mut self.scratch;
         let pass = &mut self.passes[pass];
         let mut left_out = LeftOut::default();
-        let mut additions = Additions::default();
         for (at, own) in masks {
-            let rows: &Rows = if own.count_set_bits() == everything {
-                all
-            } else {
-                some.clear();
-                for (k, row) in all.rows.iter().enumerate() {
-                    if own.value(*row as usize) {
-                        some.rows.push(*row);
-                        some.cells.push(all.cells[k]);
-                        some.items.extend(all.items.get(k));
-                    }
+            let rows: &Rows = match own {
+                Some(own) if own.count_set_bits() < everything => {
+                    some.pick_from(all, |_, row| own.value(row));
+                    some
                 }
-                some
+                Some(_) | None => all,
             };
             let metric = &self.plan.metrics[*at];
             let tally = &mut pass.tallies[*at];
-            match metric.measure {
-                Measure::Field { place, .. } => {
-                    let (at, cells) = observations(batch, place, rows, self.plan.item_level, field_at, field_cells);
-                    add_field(tally, metric.finish, &cells_of(batch, place), at, cells, &mut additions);
-                }
-                measure => add_measure(tally, measure, batch, rows, &mut left_out, &mut additions),
+            match metric.members {
+                Some(persons) => members::add(tally, metric, persons, batch, rows),
+                None => add(tally, metric, batch, rows, seen, &mut left_out),
+            }
+            if tally.has_overflown {
+                return Err(QueryError::Overflow);
             }
         }
-        pass.without_unit += left_out.units.iter().filter(|out| **out).count() as u64;
+        pass.without_unit += left_out.without_unit();
         pass.skipped_items += left_out.skipped(batch);
-        pass.kept += additions.kept;
-        if additions.overflow {
-            return Err(QueryError::Overflow);
+        Ok(())
+    }
+
+    /// Ends a band of persons.
+    pub(super) fn settle(&mut self, persons: Range<u32>) {
+        for tally in self.passes.iter_mut().flat_map(|pass| &mut pass.tallies) {
+            tally.settle(persons.clone(), &mut self.marks);
         }
-        let values_max = self.plan.limits.values_max;
-        if pass.kept > values_max {
-            return Err(QueryError::TooManyValues { values_max });
+    }
+
+    /// Takes in what another thread has computed of the same report.
+    pub(super) fn merge(&mut self, other: Execution<'_>) -> Result<(), QueryError> {
+        let groups = match self.choice {
+            Choice::Each => self.grouper.merge(&other.grouper),
+            Choice::Together(_) => vec![0],
+        };
+        self.fit_checked()?;
+        for (mine, theirs) in self.passes.iter_mut().zip(other.passes) {
+            let map = CellMap { groups: &groups, periods: mine.periods.len() };
+            for (group, seen) in theirs.seen.into_iter().enumerate().filter(|(_, seen)| *seen) {
+                mine.seen[groups[group] as usize] |= seen;
+            }
+            for (mine, theirs) in mine.tallies.iter_mut().zip(theirs.tallies) {
+                mine.merge(theirs, &map);
+                if mine.has_overflown {
+                    return Err(QueryError::Overflow);
+                }
+            }
+            mine.without_unit += theirs.without_unit;
+            mine.skipped_items += theirs.skipped_items;
         }
         Ok(())
     }
-}
 
-fn empty_tally(metric: &MetricPlan) -> Tally {
-    let text = match metric.measure {
-        Measure::Field { text, .. } => text,
-        Measure::Accounts(_) => true,
-        Measure::Total
-        | Measure::Persons(_)
-        | Measure::Devices(_)
-        | Measure::Sessions { .. }
-        | Measure::EventRevenue { .. }
-        | Measure::ItemRevenue { .. } => false,
-    };
-    Tally::new(metric.finish, text)
-}
-
-/// The values of a field. The event's name is a column of one text.
-fn cells_of<'b>(batch: &'b BatchCells<'_>, place: Place) -> Cow<'b, Cells> {
-    match place {
-        Place::Column(at) => Cow::Borrowed(&batch.columns[at]),
-        Place::Item(at) => batch.items.as_ref().map_or(Cow::Owned(Cells::Missing), |items| Cow::Borrowed(&items.fields[at])),
-        Place::Absent => Cow::Owned(Cells::Missing),
-        Place::EventName => {
-            Cow::Owned(Cells::Text(TextCells { codes: vec![0; batch.len].into(), values: StringArray::from(vec![batch.event]) }))
-        }
+    /// Bytes in memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.grouper.bytes() + self.passes.iter().flat_map(|pass| &pass.tallies).map(Tally::bytes).sum::<usize>()
     }
 }
 
-/// Where the values of a metric's field stand, and the cell that each counts in: one per row, or, for an item's field in a report
-/// of events, one per item of each row.
-fn observations<'s>(
-    batch: &BatchCells<'_>,
-    place: Place,
-    rows: &'s Rows,
-    item_level: bool,
-    at: &'s mut Vec<u32>,
-    cells: &'s mut Vec<u32>,
-) -> (&'s [u32], &'s [u32]) {
-    match (place, &batch.items) {
-        (Place::Item(_), _) if item_level => (&rows.items, &rows.cells),
-        (Place::Item(_), Some(items)) => {
-            at.clear();
-            cells.clear();
-            for (row, cell) in rows.rows.iter().zip(&rows.cells) {
-                let own = items.starts[*row as usize]..items.ends[*row as usize];
-                cells.extend(own.clone().map(|_| *cell));
-                at.extend(own);
-            }
-            (at, cells)
-        }
-        (Place::Item(_), None) => (&[], &[]),
-        (Place::EventName | Place::Column(_) | Place::Absent, _) => (&rows.rows, &rows.cells),
+fn empty_tally(metric: &MetricPlan, periods: usize, is_shared: bool) -> Tally {
+    let finish = if metric.members.is_some() { Finish::Numbers } else { metric.finish };
+    Tally::new(finish, periods, is_shared)
+}
+
+/// Those of the rows that pass the filter; none is all rows.
+fn narrowed(rows: Option<BooleanBuffer>, filter: &Predicate, batch: &BatchCells<'_>) -> Option<BooleanBuffer> {
+    match (rows, filter) {
+        (rows, Predicate::Always(true)) => rows,
+        (None, filter) => Some(mask(filter, batch)),
+        (Some(rows), filter) => Some(&rows & &mask(filter, batch)),
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct MetricPlan {
     pub(super) measure: Measure,
     /// How it becomes a number.
     pub(super) finish: Finish,
+    /// Instead of measuring, the persons (of this column) whose rows the metric counts are kept.
+    pub(super) members: Option<usize>,
 }
 
 /// What a metric measures. Numbers are positions in the plan's columns or item fields.
@@ -27,10 +29,8 @@ pub(super) struct MetricPlan {
 pub(super) enum Measure {
     /// Rows.
     Total,
-    /// Distinct persons (of this column).
-    Persons(usize),
-    /// Distinct devices.
-    Devices(usize),
+    /// Distinct persons or devices (of this column).
+    Numbers(usize),
     /// Distinct pairs of person and session.
     Sessions {
         /// Column of persons.
@@ -55,12 +55,7 @@ pub(super) enum Measure {
         quantity: usize,
     },
     /// Values of a field.
-    Field {
-        /// Where it is.
-        place: Place,
-        /// Whether it is text.
-        text: bool,
-    },
+    Field(Place),
 }
 
 /// Parses the metric at `metrics[at]` and fills in what it left out. Faults are added to `faults`.
@@ -97,7 +92,7 @@ pub(super) fn parse_metric(
         return None;
     }
     let events = (!resolved.events.is_empty()).then(|| resolved.events.clone());
-    Some((MetricPlan { events, filter, measure, finish }, resolved))
+    Some((MetricPlan { events, filter, measure, finish, members: None }, resolved))
 }
 
 /// Says what is set but would have no effect: the caller meant something else.
@@ -145,13 +140,13 @@ fn measure(
             };
             resolved.unit = unit as i32;
             Some(match unit {
-                pb::Unit::Unspecified | pb::Unit::Device => (Measure::Devices(resolver.column(Column::Device)), Finish::DistinctNumbers),
-                pb::Unit::Profile => (Measure::Persons(resolver.column(Column::Person)), Finish::DistinctNumbers),
+                pb::Unit::Unspecified | pb::Unit::Device => (Measure::Numbers(resolver.column(Column::Device)), Finish::Numbers),
+                pb::Unit::Profile => (Measure::Numbers(resolver.column(Column::Person)), Finish::Persons),
                 pb::Unit::Session => {
                     let (person, session) = (resolver.column(Column::Person), resolver.column(Column::SessionId));
-                    (Measure::Sessions { person, session }, Finish::DistinctKeys)
+                    (Measure::Sessions { person, session }, Finish::Sessions)
                 }
-                pb::Unit::Account => (Measure::Accounts(resolver.column(Column::AccountId)), Finish::DistinctNumbers),
+                pb::Unit::Account => (Measure::Accounts(resolver.column(Column::AccountId)), Finish::Texts),
             })
         }
         pb::Aggregation::Revenue if item_level => {
@@ -172,8 +167,7 @@ fn measure(
         | pb::Aggregation::Percentile => {
             let field = resolver.resolve(metric.field.as_ref(), &format!("{path}.field"), faults)?;
             let finish = finish_of(&field, aggregation, metric.percentile, path, faults)?;
-            let text = field.kind == Some(PropertyType::String);
-            Some((Measure::Field { place: field.place, text }, finish))
+            Some((Measure::Field(field.place), finish))
         }
     }
 }
@@ -202,10 +196,10 @@ fn finish_of(
         pb::Aggregation::Unspecified | pb::Aggregation::Total | pb::Aggregation::Unique | pb::Aggregation::Revenue => None,
         pb::Aggregation::Count => Some(Finish::Count),
         pb::Aggregation::DistinctCount => match kind {
-            PropertyType::String => Some(Finish::DistinctNumbers),
+            PropertyType::String => Some(Finish::Texts),
             PropertyType::Json => None,
             PropertyType::Int | PropertyType::Double | PropertyType::Bool | PropertyType::Decimal | PropertyType::Timestamp => {
-                Some(Finish::DistinctKeys)
+                Some(Finish::Keys)
             }
         },
         pb::Aggregation::Sum => numeric.map(Finish::Sum),

@@ -3,18 +3,18 @@
 
 use std::collections::HashSet;
 
-use chrono_tz::Tz;
 use segue_model::FieldViolation;
-use segue_model::calendar::Grain;
 use segue_proto::analytics::v1 as pb;
 
+use super::attribution::{Asked, Attributed};
 use super::formula::Formula;
+use super::frame::Frame;
 use super::metric::{MetricPlan, default_name, parse_metric};
-use crate::filter::fields::{FieldRef, ItemColumn, Resolver, Vocabulary};
+use crate::filter::fields::{FieldRef, ItemColumn, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
-use crate::question::QueryError;
 use crate::question::parse::NAME_CHARACTERS_MAX;
-use crate::question::time::{Periods, PeriodsError, RangeUs, bound_us};
+use crate::question::time::{Periods, RangeUs};
+use crate::question::{Context, QueryError};
 use crate::scan::{Column, PropertyType, ScanRequest};
 
 /// Metrics of one report.
@@ -28,32 +28,25 @@ pub(super) const TOP_DEFAULT: u32 = 200;
 /// Groups shown at most.
 pub(super) const TOP_MAX: u32 = 10_000;
 
-/// What a report takes from its tenant and from the configuration.
-#[derive(Debug, Clone)]
-pub struct ReportDefaults {
-    /// The tenant's zone.
-    pub zone: Tz,
-    /// Limits of the configuration.
-    pub limits: ReportLimits,
-}
-
 /// Bounds on the memory of one report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportLimits {
     /// Groups × periods.
     pub cells_max: usize,
-    /// Values kept for distinct counts of sessions and values, and for percentiles.
-    pub values_max: usize,
+    /// Bytes of groups, tallies and what they keep (values of distinct counts and percentiles), and of touches.
+    pub bytes_max: usize,
+    /// Rows that are looked at between two times at which persons are counted and forgotten. Persons are cut into bands accordingly.
+    pub band_rows: u64,
 }
 
 impl Default for ReportLimits {
     fn default() -> Self {
-        ReportLimits { cells_max: 2_000_000, values_max: 50_000_000 }
+        ReportLimits { cells_max: 2_000_000, bytes_max: 1 << 30, band_rows: 1 << 20 }
     }
 }
 
 /// A report, ready to be computed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// Whether the answer has periods; without a grain it has totals only.
     pub(super) has_grain: bool,
@@ -73,12 +66,16 @@ pub(super) struct Plan {
     pub(super) top: usize,
     /// The row is the item.
     pub(super) item_level: bool,
-    /// Columns that a scan must bring, in this order.
+    /// Columns that places mean.
     pub(super) columns: Vec<Column>,
+    /// Those of them that a scan brings, in this order.
+    pub(super) reads: Vec<usize>,
     /// Item fields that are read.
     pub(super) items: Vec<ItemColumn>,
     /// Position of the event time, when periods need it.
     pub(super) time: Option<usize>,
+    /// How attribution-dependent dimensions are read, unless the report has none or takes them from the event.
+    pub(super) attributed: Option<Attributed>,
     /// Limits.
     pub(super) limits: ReportLimits,
     /// What the answer says about all this; the watermark is still missing.
@@ -87,16 +84,21 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks and resolves a request. All faults are reported at once.
-    pub(super) fn new(request: &pb::QueryEventsRequest, vocabulary: &Vocabulary, defaults: &ReportDefaults) -> Result<Plan, QueryError> {
+    pub(super) fn new(context: &Context<'_>, request: &pb::QueryEventsRequest) -> Result<Plan, QueryError> {
+        let vocabulary = context.vocabulary();
         let mut faults = Vec::new();
-        let mut resolver = Resolver::new(vocabulary);
-        let frame = Frame::parse(request, defaults, &mut faults);
+        let mut resolver = Resolver::new(&vocabulary);
+        let frame = Frame::parse(request, context.zone, &mut faults);
         let group_by = parse_group_by(request, &mut resolver, &mut faults);
         use segue_proto::query::v1::field::Field;
         let item_level = request.group_by.iter().any(|field| matches!(field.field, Some(Field::ItemProperty(_))));
         let filter = FilterParser::parse(request.filter.as_ref(), "filter", &mut resolver, &mut faults);
         let (metrics, resolved_metrics) = parse_metrics(request, item_level, &mut resolver, &mut faults);
         let (formulas, resolved_formulas) = parse_formulas(request, &resolved_metrics, &mut faults);
+        let attribution = Asked::parse(request.attribution.as_ref(), &mut faults);
+        if request.among.is_some() {
+            faults.push(FieldViolation::new("among", "not available yet"));
+        }
         let top = match request.top {
             0 => TOP_DEFAULT,
             top => top,
@@ -111,6 +113,9 @@ impl Plan {
             // Also when only an absent item property is asked for, the items themselves are the rows.
             resolver.column(Column::ItemsList);
         }
+        let Resolver { columns, items, .. } = resolver;
+        let (attributed, resolved_attribution) = attribution.of_columns(&columns);
+        let from_touches = |place: usize| attributed.as_ref().is_some_and(|of| of.columns.iter().any(|(column, _)| *column == place));
         let resolved = pb::ResolvedOptions {
             range: request.range,
             grain: request.grain,
@@ -120,12 +125,11 @@ impl Plan {
             top,
             item_level,
             watermark: None,
-            attribution: request.attribution,
+            attribution: resolved_attribution,
             among: request.among.clone(),
             filter: request.filter.clone(),
             formulas: resolved_formulas,
         };
-        let Resolver { columns, items, .. } = resolver;
         Ok(Plan {
             has_grain: frame.has_grain,
             periods: frame.periods,
@@ -136,99 +140,57 @@ impl Plan {
             group_by,
             top: top as usize,
             item_level,
+            reads: (0..columns.len()).filter(|place| !from_touches(*place)).collect(),
             columns,
             items,
             time,
-            limits: defaults.limits,
+            attributed,
+            limits: context.limits.report,
             resolved,
         })
     }
 
-    /// What to scan for a range.
-    pub(super) fn scan(&self, range: RangeUs) -> ScanRequest {
+    /// The request with everything filled in that its answer depends on.
+    pub(super) fn asked(&self, request: &pb::QueryEventsRequest) -> pb::QueryEventsRequest {
+        let resolved = &self.resolved;
+        pb::QueryEventsRequest {
+            time_zone: resolved.time_zone.clone(),
+            metrics: resolved.metrics.clone(),
+            top: resolved.top,
+            attribution: resolved.attribution,
+            ..request.clone()
+        }
+    }
+
+    /// The ranges: the main one, then the one to compare with.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = &Periods> {
+        std::iter::once(&self.periods).chain(&self.comparison)
+    }
+
+    /// The events that any metric counts; none is every event.
+    pub(super) fn events(&self) -> Option<Vec<String>> {
         // None as soon as one metric counts all events.
         let named: Option<Vec<&Vec<String>>> = self.metrics.iter().map(|metric| metric.events.as_ref()).collect();
-        let events = named.map(|lists| {
+        named.map(|lists| {
             let mut names: Vec<String> = lists.into_iter().flatten().cloned().collect();
             names.sort_unstable();
             names.dedup();
             names
-        });
-        ScanRequest { events, range_us: (range.start, range.end), columns: self.columns.clone(), persons: None }
+        })
     }
-}
 
-/// Range, zone and periods of a request.
-struct Frame {
-    zone: Tz,
-    has_grain: bool,
-    periods: Periods,
-    comparison: Option<Periods>,
-}
-
-impl Frame {
-    fn parse(request: &pb::QueryEventsRequest, defaults: &ReportDefaults, faults: &mut Vec<FieldViolation>) -> Option<Frame> {
-        let mut fault = |field: &str, description: String| faults.push(FieldViolation::new(field, description));
-        let zone = match request.time_zone.as_str() {
-            "" => Some(defaults.zone),
-            name => {
-                name.parse::<Tz>().map_err(|_| fault("time_zone", format!("`{name}` is not an IANA zone; write it like Asia/Seoul"))).ok()
-            }
-        };
-        let grain = match pb::Grain::try_from(request.grain) {
-            Ok(pb::Grain::Unspecified) => Some(None),
-            Ok(pb::Grain::Hour) => Some(Some(Grain::Hour)),
-            Ok(pb::Grain::Day) => Some(Some(Grain::Day)),
-            Ok(pb::Grain::Week) => Some(Some(Grain::Week)),
-            Ok(pb::Grain::Month) => Some(Some(Grain::Month)),
-            Err(_) => {
-                fault("grain", "not a grain of this version".to_owned());
-                None
-            }
-        };
-        let mut bound = |name: &str, time: Option<&prost_types::Timestamp>| match time.map(bound_us) {
-            None => {
-                fault(name, "required".to_owned());
-                None
-            }
-            Some(None) => {
-                fault(name, "not a timestamp between the years 1 and 9999".to_owned());
-                None
-            }
-            Some(Some(us)) => Some(us),
-        };
-        let range = request.range.unwrap_or_default();
-        let start = bound("range.start", range.start.as_ref());
-        let end = bound("range.end", range.end.as_ref());
-        let compare = request.compare_start.as_ref().map(|start| bound("compare_start", Some(start)));
-        let (start, end) = (start?, end?);
-        if start >= end {
-            fault("range.end", "must be after range.start; the range is half-open".to_owned());
-            return None;
+    /// What to scan for a range and some persons: the columns of `reads`, and, with attribution, person, ts and sequence.
+    pub(super) fn scan(&self, range: RangeUs, persons: std::ops::Range<u32>) -> ScanRequest {
+        let mut columns: Vec<Column> = self.reads.iter().map(|place| self.columns[*place].clone()).collect();
+        if self.attributed.is_some() {
+            columns.extend([Column::Person, Column::Ts, Column::Sequence]);
         }
-        let (zone, grain) = (zone?, grain?);
-        let mut periods = |field: &str, range: RangeUs| match Periods::new(range, grain, zone) {
-            Ok(periods) => Some(periods),
-            Err(PeriodsError::TooMany) => {
-                let most = crate::question::time::PERIODS_MAX;
-                fault("grain", format!("the range has more than {most} periods; take a coarser grain or a shorter range"));
-                None
-            }
-            Err(PeriodsError::OutsideCalendar) => {
-                fault(field, "outside the years that the calendar knows".to_owned());
-                None
-            }
-        };
-        let main = periods("range", RangeUs { start, end })?;
-        let comparison = match compare {
-            None => None,
-            Some(start_of_comparison) => {
-                let first = start_of_comparison?;
-                // Both lie within the years 1 to 9999, so the sum stays in 64 bits.
-                Some(periods("compare_start", RangeUs { start: first, end: first + (end - start) })?)
-            }
-        };
-        Some(Frame { zone, has_grain: grain.is_some(), periods: main, comparison })
+        ScanRequest { events: self.events(), range_us: (range.start, range.end), columns, persons: Some(persons) }
+    }
+
+    /// Whether events share their credit among several touches.
+    pub(super) fn is_shared(&self) -> bool {
+        self.attributed.as_ref().is_some_and(|attributed| attributed.rule.model.is_fractional())
     }
 }
 

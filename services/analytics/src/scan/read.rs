@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
@@ -26,6 +27,8 @@ pub struct Scan {
     view: Arc<View>,
     cancelled: CancellationToken,
     request: ScanRequest,
+    /// Names of the columns of which a row must have at least one; empty: all rows.
+    having: Vec<Arc<str>>,
     types: Vec<DataType>,
     runs: std::vec::IntoIter<Run>,
     /// The second batch of a run: rows of merged persons.
@@ -41,7 +44,25 @@ enum Selection {
     Rows(UInt32Array),
 }
 
+/// Which rows of a run have what is asked for.
+enum Wanted {
+    All,
+    These(BooleanBuffer),
+    None,
+}
+
 impl Selection {
+    /// Those that are also among these rows of the run.
+    fn among(self, rows: &BooleanBuffer) -> Selection {
+        Selection::Rows(match self {
+            Selection::Slice(range) => {
+                let start = range.start as u32;
+                rows.slice(range.start, range.len()).set_indices_u32().map(|row| start + row).collect::<Vec<_>>().into()
+            }
+            Selection::Rows(kept) => kept.values().iter().copied().filter(|row| rows.value(*row as usize)).collect::<Vec<_>>().into(),
+        })
+    }
+
     fn len(&self) -> usize {
         match self {
             Selection::Slice(range) => range.len(),
@@ -102,7 +123,25 @@ impl Scan {
             })
             .collect();
         let runs = view.runs(request.events.as_deref(), request.range_us).into_iter();
-        Self { view, cancelled, request, types, runs, waiting: None, stats: ScanStats::default(), files: HashSet::new(), ended: false }
+        Self {
+            view,
+            cancelled,
+            request,
+            having: Vec::new(),
+            types,
+            runs,
+            waiting: None,
+            stats: ScanStats::default(),
+            files: HashSet::new(),
+            ended: false,
+        }
+    }
+
+    /// Only rows that have a value in at least one of these columns, which are not properties. Runs without any cost next to nothing.
+    #[must_use]
+    pub fn having(mut self, columns: &[Column]) -> Self {
+        self.having = columns.iter().map(|column| column.name().into()).collect();
+        self
     }
 
     /// What was read so far.
@@ -112,7 +151,16 @@ impl Scan {
 
     /// The batch of a run, and the one of its merged persons put aside.
     fn read(&mut self, run: &Run) -> Result<Option<ScanBatch>, ScanError> {
-        let Some((kept, moved)) = self.select(run)? else { return Ok(None) };
+        let wanted = match self.wanted(run)? {
+            Wanted::All => None,
+            Wanted::These(rows) => Some(rows),
+            Wanted::None => return Ok(None),
+        };
+        let Some((mut kept, mut moved)) = self.select(run)? else { return Ok(None) };
+        if let Some(wanted) = wanted {
+            kept = kept.among(&wanted);
+            moved.retain(|(_, row)| wanted.value(*row as usize));
+        }
         if kept.len() == 0 && moved.is_empty() {
             return Ok(None);
         }
@@ -141,6 +189,22 @@ impl Scan {
             }
         }
         Ok(first)
+    }
+
+    /// Which rows of the run have a value in one of the columns of `having`.
+    fn wanted(&self, run: &Run) -> Result<Wanted, ScanError> {
+        if self.having.is_empty() {
+            return Ok(Wanted::All);
+        }
+        let mut wanted: Option<BooleanBuffer> = None;
+        for column in run.columns(&self.having)?.into_iter().flatten() {
+            match column.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+                None => return Ok(Wanted::All),
+                Some(nulls) if nulls.null_count() == nulls.len() => {}
+                Some(nulls) => wanted = Some(wanted.map_or_else(|| nulls.inner().clone(), |wanted| &wanted | nulls.inner())),
+            }
+        }
+        Ok(wanted.map_or(Wanted::None, Wanted::These))
     }
 
     /// Which rows of the run match: those under their own number, and (survivor, row) of merged persons. `None`: no rows.

@@ -175,6 +175,11 @@ impl Snapshot {
         files.chain(tail).chain(survivors).max().unwrap_or(0)
     }
 
+    /// How many rows the runs have that may hold rows of these events in this range of time: an upper bound, known without reading.
+    pub fn rows_max(&self, events: Option<&[String]>, range_us: (i64, i64)) -> u64 {
+        self.view.runs(events, range_us).iter().map(|run| run.rows() as u64).sum()
+    }
+
     /// Walks the rows that the request names. Blocks while reading files.
     pub fn scan(&self, request: ScanRequest) -> Scan {
         Scan::new(self.view.clone(), self.cancelled.clone(), request)

@@ -2,7 +2,9 @@
 //!
 //! Reports run over snapshots of a few events, which are the same runs that the index keeps in memory.
 
+mod attribution;
 mod cases;
+mod members;
 mod on_the_index;
 mod reference;
 mod same_as_reference;
@@ -10,12 +12,14 @@ mod validation;
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
-use segue_analytics::question::QueryError;
-use segue_analytics::report::{ReportDefaults, ReportLimits, query_events};
+use segue_analytics::question::{Context, QueryError, QueryLimits};
+use segue_analytics::report::{ReportLimits, persons, query};
 use segue_analytics::scan::Snapshot;
 use segue_model::dimension;
 use segue_proto::analytics::v1::number::Kind as NumberKind;
-use segue_proto::analytics::v1::{Aggregation, Group, Metric, Number, QueryEventsRequest, QueryEventsResponse, Unit};
+use segue_proto::analytics::v1::{
+    Aggregation, EventCell, Group, GroupKey, GroupValue, Metric, Number, QueryEventsRequest, QueryEventsResponse, Unit,
+};
 use segue_proto::events::v1::value::Kind;
 use segue_proto::events::v1::{DimensionValue, Item, ResolvedEvent, Value};
 use segue_proto::query::v1::{Comparison, Field, Filter, FilterList, ItemMatch, Operator, TimeRange, field, filter};
@@ -125,12 +129,22 @@ fn snapshot(events: &[ResolvedEvent]) -> Snapshot {
     Snapshot::of_events(&"shop".parse().expect("a tenant id"), us("2026-12-31T00:00:00Z"), events).expect("a snapshot")
 }
 
-fn defaults() -> ReportDefaults {
-    ReportDefaults { zone: chrono_tz::Tz::UTC, limits: ReportLimits::default() }
+/// Runs a request over a snapshot, in UTC.
+fn query_snapshot(snapshot: &Snapshot, limits: QueryLimits, request: &QueryEventsRequest) -> Result<QueryEventsResponse, QueryError> {
+    let cancel = CancellationToken::new();
+    query(&Context { snapshot, zone: chrono_tz::Tz::UTC, limits, cancel: &cancel }, request)
+}
+
+/// The persons behind a number.
+fn persons_of(events: &[ResolvedEvent], request: &QueryEventsRequest, cell: &EventCell) -> Result<Vec<u32>, QueryError> {
+    let cancel = CancellationToken::new();
+    let snapshot = snapshot(events);
+    let context = Context { snapshot: &snapshot, zone: chrono_tz::Tz::UTC, limits: QueryLimits::default(), cancel: &cancel };
+    persons(&context, request, cell).map(|persons| persons.into_iter().collect())
 }
 
 fn run(events: &[ResolvedEvent], request: &QueryEventsRequest) -> Result<QueryEventsResponse, QueryError> {
-    query_events(&snapshot(events), &defaults(), request, &CancellationToken::new())
+    query_snapshot(&snapshot(events), QueryLimits::default(), request)
 }
 
 fn report(events: &[ResolvedEvent], request: &QueryEventsRequest) -> QueryEventsResponse {
@@ -154,6 +168,12 @@ fn int(value: i64) -> Number {
 }
 
 const NOTHING: Number = Number { kind: None };
+
+/// A group of the answer.
+fn group_key(values: &[Option<&str>], other: bool) -> GroupKey {
+    let values = values.iter().map(|found| GroupValue { value: found.map(|found| value(text(found))) }).collect();
+    GroupKey { values, other }
+}
 
 /// Groups as (values, totals), for short comparisons: a missing value is `∅`, `other` is `…`.
 fn summary(groups: &[Group]) -> Vec<(String, Vec<Number>)> {

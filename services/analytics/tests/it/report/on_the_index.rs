@@ -18,7 +18,7 @@ async fn compare_all(life: &Life, events: &[ResolvedEvent], requests: &[QueryEve
     let (events, requests, stage) = (events.to_vec(), requests.to_vec(), stage.to_owned());
     let compared = tokio::task::spawn_blocking(move || {
         for request in &requests {
-            let found = query_events(&snapshot, &defaults(), request, &CancellationToken::new()).expect("a report");
+            let found = query_snapshot(&snapshot, QueryLimits::default(), request).expect("a report");
             check(&found, &events, request).unwrap_or_else(|difference| panic!("{stage}: {difference}\n{request:#?}"));
         }
     });
@@ -60,7 +60,7 @@ async fn reports_are_the_same_from_the_tail_from_files_and_after_merges_of_perso
         eventually("merged persons are one", || async {
             let snapshot = life.snapshot(&tenant("shop"));
             let persons = persons.clone();
-            let found = tokio::task::spawn_blocking(move || query_events(&snapshot, &defaults(), &persons, &CancellationToken::new()));
+            let found = tokio::task::spawn_blocking(move || query_snapshot(&snapshot, QueryLimits::default(), &persons));
             found.await.expect("no panic").expect("a report").total.is_some_and(|total| total.totals == wanted)
         })
         .await;
@@ -74,6 +74,8 @@ fn prop_events() -> impl Strategy<Value = Vec<ResolvedEvent>> {
         events.insert(0, knows_all());
         for (number, event) in events.iter_mut().enumerate() {
             event.message_id = number.to_string();
+            // Which of two events of merged persons at one time came first is arbitrary.
+            event.time_us += number as i64;
         }
         events
     })

@@ -138,23 +138,24 @@ fn too_many_groups_or_values_exhaust_the_report_with_advice() {
     let events: Vec<ResolvedEvent> = (0..50)
         .map(|number| with_property(event("x", "2026-11-10T12:00:00Z", number + 1, 0), "size", Kind::IntValue(i64::from(number))))
         .collect();
-    let limited = |limits: ReportLimits, request: &QueryEventsRequest| {
-        let defaults = ReportDefaults { limits, ..defaults() };
-        query_events(&snapshot(&events), &defaults, request, &CancellationToken::new()).expect_err("a limit")
+    let limited = |report: ReportLimits, request: &QueryEventsRequest| {
+        query_snapshot(&snapshot(&events), QueryLimits { report, ..QueryLimits::default() }, request).expect_err("a limit")
     };
     let grouped = QueryEventsRequest { group_by: vec![property("size")], grain: Grain::Day as i32, ..total() };
     let error = limited(ReportLimits { cells_max: 100, ..ReportLimits::default() }, &grouped);
     assert_eq!((error.code(), error.reason()), (Code::ResourceExhausted, "TOO_MANY_GROUPS"));
     assert!(error.to_string().contains("narrow the range"), "{error}");
     let median = Metric { percentile: 50.0, ..of_field(Aggregation::Percentile, property("size")) };
-    let error = limited(ReportLimits { values_max: 10, ..ReportLimits::default() }, &november(vec![median]));
-    assert_eq!((error.code(), error.reason()), (Code::ResourceExhausted, "TOO_MANY_VALUES"));
+    let error = limited(ReportLimits { bytes_max: 500, ..ReportLimits::default() }, &november(vec![median]));
+    assert_eq!((error.code(), error.reason()), (Code::ResourceExhausted, "TOO_MUCH_MEMORY"));
+    assert!(error.to_string().contains("narrow the range"), "{error}");
 }
 
 #[test]
 fn a_cancelled_report_says_so() {
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let error = query_events(&snapshot(&known()), &defaults(), &total(), &cancel).expect_err("cancelled");
+    let context = Context { snapshot: &snapshot(&known()), zone: chrono_tz::Tz::UTC, limits: QueryLimits::default(), cancel: &cancel };
+    let error = query(&context, &total()).expect_err("cancelled");
     assert_eq!(error.code(), Code::Cancelled);
 }
