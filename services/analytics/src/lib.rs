@@ -12,16 +12,19 @@
 //! - A tenant whose analytics is off costs nothing here; what passes by is remembered as a position to catch up from.
 
 pub mod config;
+pub mod dimension_values;
 pub mod error;
 mod filter;
 pub mod index;
 mod pass;
+pub mod path;
 pub mod question;
 pub mod report;
 pub mod scan;
 mod service;
 mod start;
 mod store;
+pub mod timeline;
 
 pub use config::Config;
 pub use error::{AnalyticsError, StartError};

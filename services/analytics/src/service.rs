@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::error::AnalyticsError;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
-use crate::report;
+use crate::{dimension_values, path, report, timeline};
 
 /// The service.
 pub(crate) struct Service {
@@ -138,8 +138,8 @@ impl AnalyticsService for Service {
         Err(Status::unimplemented("not part of this version"))
     }
 
-    async fn query_path(&self, _request: Request<QueryPathRequest>) -> Result<Response<QueryPathResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn query_path(&self, request: Request<QueryPathRequest>) -> Result<Response<QueryPathResponse>, Status> {
+        reply(self.query(request, path::query).await)
     }
 
     async fn query_sessions(&self, _request: Request<QuerySessionsRequest>) -> Result<Response<QuerySessionsResponse>, Status> {
@@ -154,11 +154,8 @@ impl AnalyticsService for Service {
         Err(Status::unimplemented("not part of this version"))
     }
 
-    async fn get_person_timeline(
-        &self,
-        _request: Request<GetPersonTimelineRequest>,
-    ) -> Result<Response<GetPersonTimelineResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn get_person_timeline(&self, request: Request<GetPersonTimelineRequest>) -> Result<Response<GetPersonTimelineResponse>, Status> {
+        reply(self.query(request, timeline::query).await)
     }
 
     async fn delete_person_events(
@@ -170,9 +167,9 @@ impl AnalyticsService for Service {
 
     async fn list_dimension_values(
         &self,
-        _request: Request<ListDimensionValuesRequest>,
+        request: Request<ListDimensionValuesRequest>,
     ) -> Result<Response<ListDimensionValuesResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+        reply(self.query(request, dimension_values::query).await)
     }
 
     async fn query_sql(&self, _request: Request<QuerySqlRequest>) -> Result<Response<QuerySqlResponse>, Status> {

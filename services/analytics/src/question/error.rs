@@ -32,6 +32,15 @@ pub enum QueryError {
         /// The limit.
         values_max: usize,
     },
+    /// The events of a question about paths have more different nodes than the limit allows.
+    #[error(
+        "the paths have more than {nodes_max} different nodes; group them with `rules`, for example `/product/*`, strip queries, or \
+         narrow the range or the filters"
+    )]
+    TooManyNodes {
+        /// The limit.
+        nodes_max: u32,
+    },
     /// What the question has to hold in memory of one person's events, or of all its groups, is over the limit.
     #[error("the question needs more than {bytes_max} bytes of memory for {what}; narrow the range or the filters")]
     TooMuchMemory {
@@ -79,9 +88,10 @@ impl ServiceError for QueryError {
     fn code(&self) -> Code {
         match self {
             QueryError::Invalid(_) => Code::InvalidArgument,
-            QueryError::TooManyGroups { .. } | QueryError::TooManyValues { .. } | QueryError::TooMuchMemory { .. } => {
-                Code::ResourceExhausted
-            }
+            QueryError::TooManyGroups { .. }
+            | QueryError::TooManyValues { .. }
+            | QueryError::TooManyNodes { .. }
+            | QueryError::TooMuchMemory { .. } => Code::ResourceExhausted,
             QueryError::Cancelled => Code::Cancelled,
             QueryError::BrokeOff => Code::Internal,
             QueryError::Column { .. } => Code::DataLoss,
@@ -98,6 +108,7 @@ impl ServiceError for QueryError {
             QueryError::Invalid(_) => "INVALID_QUERY",
             QueryError::TooManyGroups { .. } => "TOO_MANY_GROUPS",
             QueryError::TooManyValues { .. } => "TOO_MANY_VALUES",
+            QueryError::TooManyNodes { .. } => "TOO_MANY_NODES",
             QueryError::TooMuchMemory { .. } => "TOO_MUCH_MEMORY",
             QueryError::BrokeOff => "QUERY_BROKE_OFF",
             QueryError::Cancelled => "QUERY_CANCELLED",
@@ -115,6 +126,7 @@ impl ServiceError for QueryError {
             QueryError::Invalid(violations) => violations.clone(),
             QueryError::TooManyGroups { .. }
             | QueryError::TooManyValues { .. }
+            | QueryError::TooManyNodes { .. }
             | QueryError::TooMuchMemory { .. }
             | QueryError::BrokeOff
             | QueryError::Cancelled

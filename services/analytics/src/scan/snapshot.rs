@@ -180,6 +180,11 @@ impl Snapshot {
         self.view.runs(events, range_us).iter().map(|run| run.rows() as u64).sum()
     }
 
+    /// The number under which this person lives on: its own, unless it was merged.
+    pub fn survivor(&self, person: u32) -> u32 {
+        self.view.redirects.survivor(person)
+    }
+
     /// Walks the rows that the request names. Blocks while reading files.
     pub fn scan(&self, request: ScanRequest) -> Scan {
         Scan::new(self.view.clone(), self.cancelled.clone(), request)

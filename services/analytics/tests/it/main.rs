@@ -1,7 +1,10 @@
 //! Integration tests of analytics, on every backend there is.
 
 mod bulk;
+mod dimension_values;
 mod events;
 mod index;
+mod path;
 mod report;
 mod rig;
+mod timeline;
