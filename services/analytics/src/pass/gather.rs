@@ -54,6 +54,15 @@ pub(super) enum Matches {
     Each(Vec<u32>),
 }
 
+/// What the hits of a part carry.
+#[derive(Debug)]
+pub(super) enum Payloads<P> {
+    /// All the same.
+    All(P),
+    /// One entry per hit.
+    Each(Vec<P>),
+}
+
 /// Hits of one batch.
 #[derive(Debug)]
 pub(super) struct Part<P> {
@@ -63,8 +72,7 @@ pub(super) struct Part<P> {
     /// Rows of the columns that are hits; `None`: all.
     pub(super) rows: Option<Vec<u32>>,
     pub(super) matches: Matches,
-    /// One per hit, or none at all.
-    pub(super) payload: Vec<P>,
+    pub(super) payload: Payloads<P>,
 }
 
 impl<P> Part<P> {
@@ -199,20 +207,24 @@ impl<Q: Question> Reading<'_, '_, Q> {
         };
         let cells = BatchCells::sparse(batch, self.gather.columns, self.places, self.gather.items)?;
         let (rows, matches) = self.matches(&cells, &person, &ts);
-        let mut part = Part { person, ts, sequence, rows, matches, payload: Vec::new() };
+        let mut part = Part { person, ts, sequence, rows, matches, payload: Payloads::All(Q::Payload::default()) };
         if part.len() == 0 {
             return Ok(None);
         }
         if self.question.has_payload() {
-            match &part.rows {
-                Some(rows) => self.question.payload(&cells, rows, &mut part.payload)?,
-                None => {
-                    let all: Vec<u32> = (0..part.person.len() as u32).collect();
-                    self.question.payload(&cells, &all, &mut part.payload)?;
-                }
-            }
+            part.payload = match (self.question.batch_payload(&cells)?, &part.rows) {
+                (Some(payload), _) => Payloads::All(payload),
+                (None, Some(rows)) => self.payloads(&cells, rows)?,
+                (None, None) => self.payloads(&cells, &(0..part.person.len() as u32).collect::<Vec<u32>>())?,
+            };
         }
         Ok(Some(part))
+    }
+
+    fn payloads(&self, cells: &BatchCells<'_>, rows: &[u32]) -> Result<Payloads<Q::Payload>, QueryError> {
+        let mut payloads = Vec::new();
+        self.question.payload(cells, rows, &mut payloads)?;
+        Ok(Payloads::Each(payloads))
     }
 
     /// Which rows are hits, and of which selectors.

@@ -1,92 +1,180 @@
-//! Putting the hits of one person together: a counting sort by person over one chunk.
+//! Putting the hits of one person together: a counting sort by person, over as many persons at a time as a core's cache holds.
+//!
+//! The hits of a part come in the order of persons, so each part is read once from its beginning to its end, block by block.
+//! A block's hits are counted, put in their places, and handed on while they are still in the cache.
 
 use std::ops::Range;
 
-use super::gather::{Matches, Part};
+use super::gather::{Matches, Part, Payloads};
 
-/// Hits of a chunk, person by person.
-pub(super) struct Grouped<R> {
-    first: u32,
-    /// Per person of the chunk, the end of its hits; they start where the person before ends.
+/// Bytes of hits in one block: they should stay in the cache of one core beside what a question keeps.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Hits that a part should have in a block: with fewer, going from part to part takes longer than the cache saves.
+const PART_HITS: usize = 256;
+
+/// Groups the hits of chunks, one after the other, in memory of its own.
+pub(super) struct Grouping<R> {
+    /// Per person of the block, the end of its hits; they start where the person before ends.
     ends: Vec<u32>,
+    /// At least the hits of the block.
     records: Vec<R>,
 }
 
-impl<R: Copy> Grouped<R> {
-    /// Sorts the hits of `parts` by person; those of one person keep the order of the parts.
-    pub(super) fn new<P: Copy + Default>(persons: Range<u32>, parts: &[Part<P>], record: impl Fn(i64, u64, u32, P) -> R) -> Self {
-        let first = persons.start;
-        let mut ends = vec![0_u32; persons.len() + 1];
-        for part in parts {
-            part.each_person(|person| ends[(person - first) as usize + 1] += 1);
+impl<R: Copy> Grouping<R> {
+    /// No memory yet.
+    pub(super) fn new() -> Self {
+        Self { ends: Vec::new(), records: Vec::new() }
+    }
+
+    /// Calls `sort`, then `each`, with the hits of each of these persons that has some. Nothing is said about the order before `sort`,
+    /// but that hits of different times tend to stand in their order.
+    pub(super) fn each<P: Copy>(
+        &mut self,
+        persons: Range<u32>,
+        parts: &mut [Part<P>],
+        record: impl Fn(i64, u64, u32, P) -> R,
+        sort: impl Fn(&mut [R]),
+        mut each: impl FnMut(u32, &[R]),
+    ) {
+        // Runs of one file cover the same days, so the time of any hit tells which come first.
+        parts.sort_by_key(Part::first_ts);
+        let hits: usize = parts.iter().map(Part::len).sum();
+        let blocks = (hits * size_of::<R>() / BLOCK_BYTES).min(hits / (parts.len().max(1) * PART_HITS)).max(1);
+        let block_persons = persons.len().div_ceil(blocks).max(1) as u32;
+        // How far each part is read.
+        let mut read = vec![0; parts.len()];
+        let mut first = persons.start;
+        while first < persons.end {
+            let end = first.saturating_add(block_persons).min(persons.end);
+            let ranges: Vec<(&Part<P>, Range<usize>)> = parts
+                .iter()
+                .zip(&mut read)
+                .map(|(part, read)| {
+                    let start = *read;
+                    *read = part.before(end, start);
+                    (part, start..*read)
+                })
+                .filter(|(_, range)| !range.is_empty())
+                .collect();
+            self.block(first..end, &ranges, &record);
+            self.each_person(first, &sort, &mut each);
+            first = end;
+        }
+    }
+
+    fn block<P: Copy>(&mut self, persons: Range<u32>, ranges: &[(&Part<P>, Range<usize>)], record: &impl Fn(i64, u64, u32, P) -> R) {
+        self.ends.clear();
+        self.ends.resize(persons.len() + 1, 0);
+        for (part, range) in ranges {
+            part.each_person(range.clone(), |person| self.ends[(person - persons.start) as usize + 1] += 1);
         }
         let mut total = 0;
-        for end in &mut ends {
+        for end in &mut self.ends {
             total += *end;
             *end = total;
         }
         // ends[i] is now where person i starts, and moves on to where it ends.
-        ends.truncate(persons.len());
-        let Some(seed) = parts.iter().find_map(|part| part.first_ts()) else { return Self { first, ends, records: Vec::new() } };
-        let mut records = vec![record(seed, 0, 0, P::default()); total as usize];
-        for part in parts {
-            part.scatter(first, &mut ends, &mut records, &record);
+        self.ends.truncate(persons.len());
+        let Some(any) = ranges.iter().find_map(|(part, range)| part.any(range.start, record)) else { return };
+        if self.records.len() < total as usize {
+            self.records.resize(total as usize, any);
         }
-        Self { first, ends, records }
+        for (part, range) in ranges {
+            part.scatter(range.clone(), persons.start, &mut self.ends, &mut self.records, record);
+        }
     }
 
-    /// Calls `sort`, then `each`, with the hits of each person that has some.
-    pub(super) fn each(&mut self, sort: impl Fn(&mut [R]), mut each: impl FnMut(u32, &[R])) {
+    fn each_person(&mut self, first: u32, sort: &impl Fn(&mut [R]), each: &mut impl FnMut(u32, &[R])) {
         let mut start = 0;
-        for (at, end) in self.ends.iter().enumerate() {
+        for (person, end) in (first..).zip(&self.ends) {
             let end = *end as usize;
             if let Some(hits) = self.records.get_mut(start..end).filter(|hits| !hits.is_empty()) {
                 sort(hits);
-                each(self.first + at as u32, hits);
+                each(person, hits);
             }
             start = end;
         }
     }
 }
 
-impl<P: Copy + Default> Part<P> {
+impl<P: Copy> Part<P> {
     fn first_ts(&self) -> Option<i64> {
-        (self.len() > 0).then(|| self.ts.value(0))
+        (self.len() > 0).then(|| self.ts.value(self.row(0)))
+    }
+
+    /// The row of a hit.
+    fn row(&self, hit: usize) -> usize {
+        self.rows.as_ref().map_or(hit, |rows| rows[hit] as usize)
+    }
+
+    /// The first hit from `start` on of a person who is not before `end`.
+    fn before(&self, end: u32, start: usize) -> usize {
+        let is_before = |hit: usize| self.person.value(self.row(hit)) < end;
+        // Steps that double, then halves: the answer is near.
+        let len = self.len();
+        let mut step = 1;
+        while start + step < len && is_before(start + step) {
+            step *= 2;
+        }
+        let (mut low, mut high) = (start + step / 2, (start + step).min(len));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_before(middle) { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     #[inline]
-    fn each_person(&self, mut each: impl FnMut(u32)) {
+    fn each_person(&self, range: Range<usize>, mut each: impl FnMut(u32)) {
         let persons = self.person.values();
         match &self.rows {
-            None => persons.iter().for_each(|person| each(*person)),
-            Some(rows) => rows.iter().for_each(|row| each(persons[*row as usize])),
+            None => persons[range].iter().for_each(|person| each(*person)),
+            Some(rows) => rows[range].iter().for_each(|row| each(persons[*row as usize])),
         }
     }
 
-    fn scatter<R: Copy>(&self, first: u32, next: &mut [u32], records: &mut [R], record: &impl Fn(i64, u64, u32, P) -> R) {
+    /// What the hit looks like.
+    fn made<R>(&self, hit: usize, record: &impl Fn(i64, u64, u32, P) -> R) -> R {
+        let row = self.row(hit);
+        let matches = match &self.matches {
+            Matches::All(matches) => *matches,
+            Matches::Each(each) => each[hit],
+        };
+        let payload = match &self.payload {
+            Payloads::All(payload) => *payload,
+            Payloads::Each(each) => each[hit],
+        };
+        record(self.ts.value(row), self.sequence.as_ref().map_or(0, |sequences| sequences.value(row)), matches, payload)
+    }
+
+    fn any<R>(&self, hit: usize, record: &impl Fn(i64, u64, u32, P) -> R) -> Option<R> {
+        (hit < self.len()).then(|| self.made(hit, record))
+    }
+
+    fn scatter<R: Copy>(
+        &self,
+        range: Range<usize>,
+        first: u32,
+        next: &mut [u32],
+        records: &mut [R],
+        record: &impl Fn(i64, u64, u32, P) -> R,
+    ) {
         let (persons, times) = (self.person.values(), self.ts.values());
-        let sequences = self.sequence.as_ref().map(|column| column.values());
         let mut put = |person: u32, made: R| {
             let slot = &mut next[(person - first) as usize];
             records[*slot as usize] = made;
             *slot += 1;
         };
-        match (&self.rows, &self.matches, sequences, self.payload.is_empty()) {
+        match (&self.rows, &self.matches, &self.sequence, &self.payload) {
             // What most questions are: every row of a run, known by its event alone.
-            (None, Matches::All(matches), None, true) => {
-                for (person, ts) in persons.iter().zip(times) {
-                    put(*person, record(*ts, 0, *matches, P::default()));
+            (None, Matches::All(matches), None, Payloads::All(payload)) => {
+                for (person, ts) in persons[range.clone()].iter().zip(&times[range]) {
+                    put(*person, record(*ts, 0, *matches, *payload));
                 }
             }
             _ => {
-                for k in 0..self.len() {
-                    let row = self.rows.as_ref().map_or(k, |rows| rows[k] as usize);
-                    let matches = match &self.matches {
-                        Matches::All(matches) => *matches,
-                        Matches::Each(each) => each[k],
-                    };
-                    let payload = self.payload.get(k).copied().unwrap_or_default();
-                    put(persons[row], record(times[row], sequences.map_or(0, |sequences| sequences[row]), matches, payload));
+                for hit in range {
+                    put(persons[self.row(hit)], self.made(hit, record));
                 }
             }
         }

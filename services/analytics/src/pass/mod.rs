@@ -34,7 +34,7 @@ use crate::filter::cells::BatchCells;
 use crate::question::{Context, QueryError};
 use crate::scan::{PERSONS_PER_CHUNK, ScanStats};
 use gather::Part;
-use group::Grouped;
+use group::Grouping;
 
 /// What is computed per person.
 pub(crate) trait Question: Sync {
@@ -51,6 +51,11 @@ pub(crate) trait Question: Sync {
     fn payload(&self, _batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<Self::Payload>) -> Result<(), QueryError> {
         out.resize(rows.len(), Self::Payload::default());
         Ok(())
+    }
+
+    /// The payload of every row of a batch, where it is the same for all; asked before [`Question::payload`].
+    fn batch_payload(&self, _batch: &BatchCells<'_>) -> Result<Option<Self::Payload>, QueryError> {
+        Ok(None)
     }
 
     /// Whether payloads are worth reading; without, they are all the default.
@@ -106,7 +111,7 @@ pub(crate) fn run<Q: Question>(context: &Context<'_>, gather: &Gather<'_>, quest
     let next = AtomicU32::new(0);
     let failed: Mutex<Option<QueryError>> = Mutex::new(None);
     let worker = || {
-        let mut worker = Worker { context, gather, question, partial: question.partial(), stats: ScanStats::default(), bytes_max };
+        let mut worker = Worker::new(context, gather, question, bytes_max);
         while failed.lock().is_none() {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(chunk) = chunks.get(at) else { break };
@@ -147,25 +152,33 @@ struct Worker<'w, Q: Question> {
     partial: Q::Partial,
     stats: ScanStats,
     bytes_max: usize,
+    packed: Grouping<u64>,
+    hits: Grouping<Hit<Q::Payload>>,
 }
 
-impl<Q: Question> Worker<'_, Q> {
+impl<'w, Q: Question> Worker<'w, Q> {
+    fn new(context: &'w Context<'w>, gather: &'w Gather<'w>, question: &'w Q, bytes_max: usize) -> Self {
+        let (partial, stats) = (question.partial(), ScanStats::default());
+        Worker { context, gather, question, partial, stats, bytes_max, packed: Grouping::new(), hits: Grouping::new() }
+    }
+
     fn chunk(&mut self, persons: Range<u32>) -> Result<(), QueryError> {
         let packing = self.question.packing();
         let hit_bytes = if packing.is_some() { size_of::<u64>() } else { size_of::<Hit<Q::Payload>>() };
         let hits_max = (self.bytes_max / hit_bytes).max(1);
-        let Some(parts) = self.gather.parts(self.context, self.question, persons.clone(), packing.is_none(), hits_max, &mut self.stats)?
+        let Some(mut parts) =
+            self.gather.parts(self.context, self.question, persons.clone(), packing.is_none(), hits_max, &mut self.stats)?
         else {
             return self.halves(persons);
         };
         match packing {
             Some(packing) => {
-                let again = self.packed(packing, persons.clone(), &parts);
+                let again = self.packed(packing, persons.clone(), &mut parts);
                 drop(parts);
                 self.again(persons, again)
             }
             None => {
-                self.hits(persons, &parts);
+                self.hits(persons, &mut parts);
                 Ok(())
             }
         }
@@ -182,27 +195,25 @@ impl<Q: Question> Worker<'_, Q> {
         self.chunk(middle..persons.end)
     }
 
-    fn hits(&mut self, persons: Range<u32>, parts: &[Part<Q::Payload>]) {
+    fn hits(&mut self, persons: Range<u32>, parts: &mut [Part<Q::Payload>]) {
         let (question, partial) = (self.question, &mut self.partial);
         let record = |ts: i64, sequence: u64, matches: u32, payload: Q::Payload| Hit { ts, sequence, matches, payload };
-        let mut grouped = Grouped::new(persons, parts, record);
-        grouped.each(|hits| sort_hits(hits), |person, hits| question.person(partial, person, hits));
+        self.hits.each(persons, parts, record, sort_hits, |person, hits| question.person(partial, person, hits));
     }
 
     /// Gives the persons whose hits have to be looked at with their sequences.
-    fn packed(&mut self, packing: Packing, persons: Range<u32>, parts: &[Part<Q::Payload>]) -> Vec<u32> {
+    fn packed(&mut self, packing: Packing, persons: Range<u32>, parts: &mut [Part<Q::Payload>]) -> Vec<u32> {
         let (question, partial) = (self.question, &mut self.partial);
         let record = |ts: i64, _: u64, matches: u32, payload: Q::Payload| {
             ((ts.wrapping_sub(packing.base_us)) as u64) << packing.bits | question.pack(matches, payload)
         };
         let mut again = Vec::new();
-        let mut grouped = Grouped::new(persons, parts, record);
         let sort = |hits: &mut [u64]| {
             if !hits.is_sorted() {
                 hits.sort_unstable();
             }
         };
-        grouped.each(sort, |person, hits| {
+        self.packed.each(persons, parts, record, sort, |person, hits| {
             if !question.packed(partial, person, hits) {
                 again.push(person);
             }
@@ -228,8 +239,8 @@ impl<Q: Question> Worker<'_, Q> {
         let hits_max = (self.bytes_max / size_of::<Hit<Q::Payload>>()).max(1);
         let gather = Gather { persons: only.or(self.gather.persons), ..self.gather.clone() };
         match gather.parts(self.context, self.question, persons.clone(), true, hits_max, &mut ScanStats::default())? {
-            Some(parts) => {
-                self.hits(persons, &parts);
+            Some(mut parts) => {
+                self.hits(persons, &mut parts);
                 Ok(())
             }
             None if persons.len() > 1 => {

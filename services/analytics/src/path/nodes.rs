@@ -112,15 +112,20 @@ impl<'p> Nodes<'p> {
         Ok(code)
     }
 
-    /// The codes of these rows of a batch.
+    /// The code of all rows of a batch, where that is known without looking at them.
+    pub(super) fn code_of_batch(&self, batch: &BatchCells<'_>) -> Result<Option<u32>, QueryError> {
+        match self.place {
+            Place::EventName => self.code(batch.event).map(Some),
+            Place::Column(_) => Ok(None),
+            Place::Item(_) | Place::Absent => Ok(Some(self.most)),
+        }
+    }
+
+    /// The codes of these rows of a batch, where [`Nodes::code_of_batch`] knows none.
     pub(super) fn codes(&self, batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<u32>) -> Result<(), QueryError> {
         let cells = match self.place {
-            Place::EventName => {
-                out.resize(out.len() + rows.len(), self.code(batch.event)?);
-                return Ok(());
-            }
             Place::Column(at) => batch.columns.get(at).unwrap_or(&Cells::Missing),
-            Place::Item(_) | Place::Absent => &Cells::Missing,
+            Place::EventName | Place::Item(_) | Place::Absent => &Cells::Missing,
         };
         let start = out.len();
         out.resize(start + rows.len(), self.most);

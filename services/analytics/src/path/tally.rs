@@ -35,6 +35,10 @@ impl pass::Question for Tallying<'_> {
         self.question.tally()
     }
 
+    fn batch_payload(&self, batch: &BatchCells<'_>) -> Result<Option<u32>, QueryError> {
+        self.nodes.code_of_batch(batch)
+    }
+
     fn payload(&self, batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<u32>) -> Result<(), QueryError> {
         self.nodes.codes(batch, rows, out)
     }

@@ -105,6 +105,10 @@ impl pass::Question for Through<'_> {
         Found { persons: RoaringBitmap::new(), walk: self.walk.clone() }
     }
 
+    fn batch_payload(&self, batch: &BatchCells<'_>) -> Result<Option<u32>, QueryError> {
+        self.nodes.code_of_batch(batch)
+    }
+
     fn payload(&self, batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<u32>) -> Result<(), QueryError> {
         self.nodes.codes(batch, rows, out)
     }
