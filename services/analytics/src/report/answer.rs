@@ -1,6 +1,5 @@
 //! The answer: groups ranked, the rest taken together, totals, formulas.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 
 use segue_proto::analytics::v1 as pb;
@@ -8,7 +7,7 @@ use segue_proto::analytics::v1 as pb;
 use super::execute::{Execution, Pass};
 use super::figure::Figure;
 use super::grouping::order;
-use super::tally::{Groups, Marks, Which};
+use super::tally::{Groups, Which};
 use crate::pass::KeyValue;
 use crate::question::time::timestamp;
 
@@ -62,10 +61,9 @@ fn seen_groups(pass: &Pass) -> impl Iterator<Item = u32> {
 
 fn ranked_groups(execution: &Execution<'_>, pass: &Pass) -> Vec<u32> {
     let Some(tally) = pass.tallies.first() else { return Vec::new() };
-    let mut marks = Marks::default();
     let mut ranked: Vec<(Figure, Vec<KeyValue>, u32)> = seen_groups(pass)
         .map(|group| {
-            let figure = tally.figure(Which { groups: Groups::One(group), period: None }, &mut marks);
+            let figure = tally.figure(Which { groups: Groups::One(group), period: None });
             (figure, execution.grouper.keys(group), group)
         })
         .collect();
@@ -100,9 +98,8 @@ pub(super) struct Answer {
 pub(super) fn answer(execution: &Execution<'_>, ranking: &Ranking, rest: Option<&Rest<'_, '_>>) -> Answer {
     let values: Vec<Vec<pb::GroupValue>> =
         ranking.shown.iter().map(|group| execution.grouper.keys(*group).iter().map(KeyValue::group_value).collect()).collect();
-    let marks = RefCell::new(Marks::default());
     let mut ranges = execution.passes.iter().zip(&ranking.rest).enumerate().map(|(at, (pass, of_rest))| {
-        let writer = Writer { execution, pass, rest: rest.map(|rest| (rest, &rest.execution.passes[at])), marks: &marks };
+        let writer = Writer { execution, pass, rest: rest.map(|rest| (rest, &rest.execution.passes[at])) };
         let mut groups: Vec<pb::Group> = ranking
             .shown
             .iter()
@@ -125,7 +122,6 @@ struct Writer<'w, 'p> {
     execution: &'w Execution<'p>,
     pass: &'w Pass,
     rest: Option<(&'w Rest<'w, 'p>, &'w Pass)>,
-    marks: &'w RefCell<Marks>,
 }
 
 impl Writer<'_, '_> {
@@ -147,18 +143,17 @@ impl Writer<'_, '_> {
 
     /// One number per metric, then one per formula.
     fn numbers(&self, which: Which<'_>) -> Vec<pb::Number> {
-        let marks = &mut *self.marks.borrow_mut();
-        let metrics: Vec<Figure> = (0..self.pass.tallies.len()).map(|metric| self.figure(metric, which, marks)).collect();
+        let metrics: Vec<Figure> = (0..self.pass.tallies.len()).map(|metric| self.figure(metric, which)).collect();
         let formulas = self.execution.plan.formulas.iter().map(|formula| formula.evaluate(&metrics));
         metrics.iter().copied().chain(formulas).map(Figure::to_number).collect()
     }
 
-    fn figure(&self, metric: usize, which: Which<'_>, marks: &mut Marks) -> Figure {
+    fn figure(&self, metric: usize, which: Which<'_>) -> Figure {
         if let (Groups::These(_), Some((rest, pass))) = (which.groups, self.rest)
             && let Some(tally) = rest.metrics.get(metric).copied().flatten().and_then(|metric| pass.tallies.get(metric))
         {
-            return tally.figure(Which { groups: Groups::All, period: which.period }, marks);
+            return tally.figure(Which { groups: Groups::All, period: which.period });
         }
-        self.pass.tallies[metric].figure(which, marks)
+        self.pass.tallies[metric].figure(which)
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn run<'p>(context: &Context<'_>, plan: &'p Plan, choice: Choice<'p>)
         stats.tail_rows += of_thread.tail_rows;
         stats.files = stats.files.max(of_thread.files);
     }
+    all.finish();
     Ok((all, stats))
 }
 

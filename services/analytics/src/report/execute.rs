@@ -270,6 +270,13 @@ impl<'p> Execution<'p> {
         }
     }
 
+    /// Ends the computation, when everything was taken in.
+    pub(super) fn finish(&mut self) {
+        for tally in self.passes.iter_mut().flat_map(|pass| &mut pass.tallies) {
+            tally.finish(&mut self.marks);
+        }
+    }
+
     /// Takes in what another thread has computed of the same report.
     pub(super) fn merge(&mut self, other: Execution<'_>) -> Result<(), QueryError> {
         let groups = match self.choice {

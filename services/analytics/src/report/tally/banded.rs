@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::numbers::{Marks, NumberList};
-use super::{CellMap, Groups, Which};
+use super::counts::{BandMarks, Counts};
+use super::numbers::NumberList;
+use super::{CellMap, Which};
 use crate::question::hashing::Fold;
 
 /// Memory of one list that is kept from band to band.
@@ -14,41 +15,23 @@ const LIST_KEPT_MAX: usize = 4_096;
 /// Distinct numbers per cell, group and period, and in all. Numbers of different bands are different.
 #[derive(Debug)]
 pub(in crate::report) struct Banded {
-    periods: usize,
     /// Numbers of the band in hand.
     open: Vec<NumberList>,
     /// Cells that have some.
     touched: Vec<u32>,
+    /// What the bands before came to.
     counts: Counts,
-}
-
-/// What the bands before came to.
-#[derive(Debug, Default)]
-struct Counts {
-    cells: Vec<u64>,
-    groups: Vec<u64>,
-    periods: Vec<u64>,
-    total: u64,
-}
-
-/// Two sets of marks, used while a band is settled.
-#[derive(Debug, Default)]
-pub(in crate::report) struct BandMarks {
-    some: Marks,
-    all: Marks,
 }
 
 impl Banded {
     pub(super) fn new(periods: usize) -> Banded {
-        let counts = Counts { periods: vec![0; periods], ..Counts::default() };
-        Banded { periods, open: Vec::new(), touched: Vec::new(), counts }
+        Banded { open: Vec::new(), touched: Vec::new(), counts: Counts::new(periods) }
     }
 
     pub(super) fn grow(&mut self, cells: usize) {
         if self.open.len() < cells {
             self.open.resize(cells, NumberList::default());
-            self.counts.cells.resize(cells, 0);
-            self.counts.groups.resize(cells / self.periods, 0);
+            self.counts.grow(cells);
         }
     }
 
@@ -64,115 +47,22 @@ impl Banded {
 
     /// Counts what the band in hand has, whose numbers lie in `range`, and forgets it.
     pub(super) fn settle(&mut self, range: Range<u32>, marks: &mut BandMarks) {
-        if self.touched.is_empty() {
-            return;
-        }
-        self.touched.sort_unstable();
-        for cell in &self.touched {
-            let list = &mut self.open[*cell as usize];
-            list.tidy();
-            self.counts.cells[*cell as usize] += list.numbers().len() as u64;
-        }
-        marks.some.over(range.clone());
-        marks.all.over(range);
-        self.settle_groups(marks);
-        self.settle_periods(&mut marks.some);
-        for cell in self.touched.drain(..) {
+        let mut touched = std::mem::take(&mut self.touched);
+        self.counts.add(&mut self.open, &mut touched, range, marks, false);
+        for cell in touched.drain(..) {
             self.open[cell as usize].clear(LIST_KEPT_MAX);
         }
-    }
-
-    /// Groups over all periods, and all together.
-    fn settle_groups(&mut self, marks: &mut BandMarks) {
-        let periods = self.periods as u32;
-        let only_one = self.touched.first().map(|cell| cell / periods) == self.touched.last().map(|cell| cell / periods);
-        for cells in self.touched.chunk_by(|a, b| a / periods == b / periods) {
-            let Some(first) = cells.first() else { continue };
-            let lists = || cells.iter().map(|cell| self.open[*cell as usize].numbers());
-            let group = &mut self.counts.groups[(first / periods) as usize];
-            match (cells, only_one) {
-                // One period: its numbers are the group's.
-                ([_], true) => {
-                    let count = lists().map(|numbers| numbers.len() as u64).sum::<u64>();
-                    *group += count;
-                    self.counts.total += count;
-                }
-                ([_], false) => {
-                    *group += lists().map(|numbers| numbers.len() as u64).sum::<u64>();
-                    self.counts.total += lists().map(|numbers| marks.all.mark_all(numbers)).sum::<u64>();
-                }
-                (_, true) => {
-                    let count = lists().map(|numbers| marks.all.mark_all(numbers)).sum::<u64>();
-                    *group += count;
-                    self.counts.total += count;
-                }
-                (_, false) => {
-                    let (mut in_group, mut in_all) = (0, 0);
-                    for numbers in lists() {
-                        for number in numbers {
-                            let is_new = marks.some.mark(*number);
-                            in_group += u64::from(is_new);
-                            in_all += u64::from(is_new && marks.all.mark(*number));
-                        }
-                        marks.some.note(numbers.len());
-                    }
-                    *group += in_group;
-                    self.counts.total += in_all;
-                    marks.some.clear(lists());
-                }
-            }
-        }
-    }
-
-    /// Periods over all groups.
-    fn settle_periods(&mut self, marks: &mut Marks) {
-        let periods = self.periods as u32;
-        if periods == 1 {
-            self.counts.periods[0] = self.counts.total;
-            return;
-        }
-        let mut by_period = self.touched.clone();
-        by_period.sort_unstable_by_key(|cell| cell % periods);
-        for cells in by_period.chunk_by(|a, b| a % periods == b % periods) {
-            let lists = || cells.iter().map(|cell| self.open[*cell as usize].numbers());
-            let count = match cells {
-                [_] => lists().map(|numbers| numbers.len() as u64).sum::<u64>(),
-                _ => {
-                    let count = lists().map(|numbers| marks.mark_all(numbers)).sum();
-                    marks.clear(lists());
-                    count
-                }
-            };
-            if let Some(first) = cells.first() {
-                self.counts.periods[(first % periods) as usize] += count;
-            }
-        }
+        self.touched = touched;
     }
 
     /// How many; none for several groups that are not all, which their counts do not tell.
     pub(super) fn count(&self, which: Which<'_>) -> Option<u64> {
-        let counts = &self.counts;
-        match (which.groups, which.period) {
-            (Groups::All, None) => Some(counts.total),
-            (Groups::All, Some(period)) => counts.periods.get(period).copied(),
-            (Groups::One(group), None) => counts.groups.get(group as usize).copied(),
-            (Groups::One(group), Some(period)) => counts.cells.get(group as usize * self.periods + period).copied(),
-            (Groups::These(_), _) => None,
-        }
+        self.counts.get(which)
     }
 
     /// Takes in what another thread settled.
     pub(super) fn merge(&mut self, other: Banded, map: &CellMap<'_>) {
-        for (cell, count) in other.counts.cells.into_iter().enumerate() {
-            self.counts.cells[map.cell(cell)] += count;
-        }
-        for (group, count) in other.counts.groups.into_iter().enumerate() {
-            self.counts.groups[map.group(group)] += count;
-        }
-        for (mine, theirs) in self.counts.periods.iter_mut().zip(other.counts.periods) {
-            *mine += theirs;
-        }
-        self.counts.total += other.counts.total;
+        self.counts.merge(other.counts, map);
     }
 
     /// Bytes of one cell.
@@ -228,6 +118,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::Groups;
     use super::*;
 
     proptest! {

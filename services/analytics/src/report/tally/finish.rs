@@ -1,6 +1,6 @@
 //! From tallies to figures.
 
-use super::{ExactSum, Finish, Form, Kind, Marks, Tally, Which, extreme};
+use super::{ExactSum, Finish, Form, Kind, Tally, Which, extreme};
 use crate::report::figure::Figure;
 use segue_engine::attribution::WHOLE;
 
@@ -10,7 +10,7 @@ const E4: i128 = 10_000;
 impl Tally {
     /// The figure of these cells together. None where only the count of each band was kept, and these groups were not counted
     /// together.
-    pub(in crate::report) fn figure(&self, which: Which<'_>, marks: &mut Marks) -> Figure {
+    pub(in crate::report) fn figure(&self, which: Which<'_>) -> Figure {
         let each = |add: &mut dyn FnMut(usize)| which.each_cell(self.periods, self.cells, add);
         match &self.kind {
             Kind::Count(all) => {
@@ -25,8 +25,8 @@ impl Tally {
             }
             Kind::Persons(banded) => banded.count(which).map_or(Figure::None, Figure::Count),
             Kind::Sessions(sessions) => sessions.count(which).map_or(Figure::None, Figure::Count),
-            Kind::Numbers(kept) => Figure::Count(kept.count(which, self.periods, marks)),
-            Kind::Texts(texts) => Figure::Count(texts.count(which, self.periods, marks)),
+            Kind::Numbers(kept) => Figure::Count(kept.count(which)),
+            Kind::Texts(texts) => Figure::Count(texts.count(which)),
             Kind::Keys(keys) => Figure::Count(keys.count(which, self.periods)),
             Kind::Sum(all) => {
                 let mut sum = Some(0_i128);

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::numbers::{Marks, NumberList};
+use super::counts::{BandMarks, Counts};
+use super::numbers::NumberList;
 use super::{CellMap, Which};
 use crate::filter::cells::{At, TextCells};
 use crate::question::hashing::Fold;
@@ -13,52 +14,41 @@ use crate::report::grouping::{Interner, MISSING};
 /// Entries of all lists that are kept before they are packed into bitmaps.
 const ENTRIES_MAX: usize = 4 << 20;
 
-/// Distinct numbers of one cell: appended to a list, and packed into a bitmap when lists get long.
-#[derive(Debug, Clone, Default)]
-struct NumberSet {
-    list: NumberList,
-    packed: RoaringBitmap,
-}
-
-impl NumberSet {
-    /// Moves the list into the bitmap.
-    fn pack(&mut self) {
-        if self.list.is_empty() {
-            return;
-        }
-        self.list.tidy();
-        match RoaringBitmap::from_sorted_iter(self.list.numbers().iter().copied()) {
-            Ok(further) => self.packed |= further,
-            // The list ascends by now.
-            Err(_) => self.packed.extend(self.list.numbers()),
-        }
-        self.list.clear(0);
-    }
-}
-
-/// Distinct numbers per cell.
-#[derive(Debug, Default)]
+/// Distinct numbers per cell: appended to lists, which are packed into bitmaps when they get long.
+#[derive(Debug)]
 pub(in crate::report) struct Kept {
-    sets: Vec<NumberSet>,
+    lists: Vec<NumberList>,
+    /// Empty until anything is packed, then as many as lists.
+    packed: Vec<RoaringBitmap>,
     /// In all lists.
     entries: usize,
     /// Bytes of all bitmaps.
     packed_bytes: usize,
     /// The largest number.
     most: u32,
+    periods: usize,
+    /// Of lists, once all are there.
+    counts: Option<Counts>,
 }
 
 impl Kept {
+    pub(super) fn new(periods: usize) -> Kept {
+        Kept { lists: Vec::new(), packed: Vec::new(), entries: 0, packed_bytes: 0, most: 0, periods, counts: None }
+    }
+
     pub(super) fn grow(&mut self, cells: usize) {
-        if self.sets.len() < cells {
-            self.sets.resize(cells, NumberSet::default());
+        if self.lists.len() < cells {
+            self.lists.resize(cells, NumberList::default());
+            if !self.packed.is_empty() {
+                self.packed.resize(cells, RoaringBitmap::new());
+            }
         }
     }
 
     /// A number in a cell.
     #[inline]
     pub(super) fn insert(&mut self, cell: u32, number: u32) {
-        if self.sets[cell as usize].list.push(number) {
+        if self.lists[cell as usize].push(number) {
             self.entries += 1;
             self.most = self.most.max(number);
         }
@@ -72,68 +62,96 @@ impl Kept {
     }
 
     fn pack(&mut self) {
-        self.sets.iter_mut().for_each(NumberSet::pack);
+        self.packed.resize(self.lists.len(), RoaringBitmap::new());
+        for (list, packed) in self.lists.iter_mut().zip(&mut self.packed).filter(|(list, _)| !list.is_empty()) {
+            list.tidy();
+            match RoaringBitmap::from_sorted_iter(list.numbers().iter().copied()) {
+                Ok(further) => *packed |= further,
+                // The list ascends by now.
+                Err(_) => packed.extend(list.numbers()),
+            }
+            list.clear(0);
+        }
         self.entries = 0;
-        self.packed_bytes = self.sets.iter().map(|set| set.packed.serialized_size()).sum();
+        self.packed_bytes = self.packed.iter().map(RoaringBitmap::serialized_size).sum();
+    }
+
+    /// Counts what can be asked for, when everything is there.
+    pub(super) fn finish(&mut self, marks: &mut BandMarks) {
+        if !self.packed.is_empty() {
+            self.pack();
+            return;
+        }
+        let mut counts = Counts::new(self.periods);
+        counts.grow(self.lists.len());
+        let mut cells: Vec<u32> = (0..).zip(&self.lists).filter(|(_, list)| !list.is_empty()).map(|(cell, _)| cell).collect();
+        counts.add(&mut self.lists, &mut cells, 0..self.most.saturating_add(1), marks, true);
+        self.counts = Some(counts);
     }
 
     /// How many different numbers these cells have.
-    pub(super) fn count(&self, which: Which<'_>, periods: usize, marks: &mut Marks) -> u64 {
-        let mut lists: Vec<&NumberList> = Vec::new();
+    pub(super) fn count(&self, which: Which<'_>) -> u64 {
+        if let Some(count) = self.counts.as_ref().and_then(|counts| counts.get(which)) {
+            return count;
+        }
+        let mut numbers: Vec<u32> = Vec::new();
         let mut packed: Vec<&RoaringBitmap> = Vec::new();
-        which.each_cell(periods, self.sets.len(), |cell| {
-            let set = &self.sets[cell];
-            if !set.list.is_empty() {
-                lists.push(&set.list);
-            }
-            if !set.packed.is_empty() {
-                packed.push(&set.packed);
-            }
+        which.each_cell(self.periods, self.lists.len(), |cell| {
+            numbers.extend_from_slice(self.lists[cell].numbers());
+            packed.extend(self.packed.get(cell).filter(|packed| !packed.is_empty()));
         });
-        match (lists.as_slice(), packed.as_slice()) {
-            ([], []) => 0,
-            ([], [only]) => only.len(),
-            ([], packed) => packed.iter().copied().union().len(),
-            (lists, []) => {
-                marks.over(0..self.most.saturating_add(1));
-                lists.iter().map(|list| marks.mark_all(list.numbers())).sum()
-            }
-            (lists, packed) => {
-                let mut all = packed.iter().copied().union();
-                lists.iter().for_each(|list| all.extend(list.numbers()));
-                all.len()
-            }
+        numbers.sort_unstable();
+        numbers.dedup();
+        match packed.as_slice() {
+            [] => numbers.len() as u64,
+            // With bitmaps, there are no lists left.
+            [only] => only.len(),
+            packed => packed.iter().copied().union().len(),
         }
     }
 
     /// All numbers of all cells.
     pub(super) fn union(mut self) -> RoaringBitmap {
         self.pack();
-        self.sets.into_iter().map(|set| set.packed).union()
+        self.packed.into_iter().union()
     }
 
     /// Takes in what another thread has, its numbers translated.
-    pub(super) fn merge(&mut self, other: Kept, map: &CellMap<'_>, translate: Option<&[u32]>) {
-        for (cell, mut theirs) in other.sets.into_iter().enumerate() {
-            let mine = &mut self.sets[map.cell(cell)];
-            match translate {
-                None => {
-                    mine.list.append(&theirs.list);
-                    mine.packed |= theirs.packed;
-                }
-                Some(numbers) => {
-                    theirs.pack();
-                    for number in theirs.packed {
-                        mine.list.push(numbers[number as usize]);
-                    }
-                }
-            }
+    pub(super) fn merge(&mut self, mut other: Kept, map: &CellMap<'_>, translate: Option<&[u32]>) {
+        if let Some(numbers) = translate {
+            other.translate(numbers);
         }
-        let highest = translate.map_or(other.most, |numbers| numbers.iter().copied().max().unwrap_or_default());
-        self.most = self.most.max(highest);
-        self.entries = self.sets.iter().map(|set| set.list.numbers().len()).sum();
+        if !other.packed.is_empty() && self.packed.is_empty() {
+            self.packed.resize(self.lists.len(), RoaringBitmap::new());
+        }
+        for (cell, theirs) in other.lists.into_iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+            self.lists[map.cell(cell)].append(&theirs);
+        }
+        for (cell, theirs) in other.packed.into_iter().enumerate().filter(|(_, packed)| !packed.is_empty()) {
+            self.packed[map.cell(cell)] |= theirs;
+        }
+        self.most = self.most.max(other.most);
+        self.entries += other.entries;
         self.packed_bytes += other.packed_bytes;
         self.settle();
+    }
+
+    /// Makes lists of other numbers.
+    fn translate(&mut self, numbers: &[u32]) {
+        let mut most = 0;
+        for (cell, list) in self.lists.iter_mut().enumerate() {
+            let mut translated = NumberList::default();
+            let packed = self.packed.get(cell).into_iter().flatten();
+            for number in list.numbers().iter().copied().chain(packed) {
+                translated.push(numbers[number as usize]);
+                most = most.max(numbers[number as usize]);
+            }
+            *list = translated;
+        }
+        self.packed = Vec::new();
+        self.packed_bytes = 0;
+        self.entries = self.lists.iter().map(|list| list.numbers().len()).sum();
+        self.most = most;
     }
 
     /// Bytes of the numbers.
@@ -142,11 +160,11 @@ impl Kept {
     }
 
     /// Bytes of one cell.
-    pub(super) const CELL_BYTES: usize = size_of::<NumberSet>();
+    pub(super) const CELL_BYTES: usize = size_of::<NumberList>() + size_of::<RoaringBitmap>();
 }
 
 /// Distinct texts per cell, by codes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::report) struct Texts {
     interner: Interner,
     kept: Kept,
@@ -154,6 +172,10 @@ pub(in crate::report) struct Texts {
 }
 
 impl Texts {
+    pub(super) fn new(periods: usize) -> Texts {
+        Texts { interner: Interner::default(), kept: Kept::new(periods), codes: Vec::new() }
+    }
+
     pub(super) fn grow(&mut self, cells: usize) {
         self.kept.grow(cells);
     }
@@ -172,8 +194,12 @@ impl Texts {
         self.kept.settle();
     }
 
-    pub(super) fn count(&self, which: Which<'_>, periods: usize, marks: &mut Marks) -> u64 {
-        self.kept.count(which, periods, marks)
+    pub(super) fn finish(&mut self, marks: &mut BandMarks) {
+        self.kept.finish(marks);
+    }
+
+    pub(super) fn count(&self, which: Which<'_>) -> u64 {
+        self.kept.count(which)
     }
 
     pub(super) fn merge(&mut self, other: Texts, map: &CellMap<'_>) {

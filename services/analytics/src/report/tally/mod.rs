@@ -6,6 +6,7 @@
 
 mod add;
 mod banded;
+mod counts;
 mod exact;
 mod finish;
 mod kept;
@@ -16,8 +17,7 @@ use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-pub(in crate::report) use banded::BandMarks;
-pub(in crate::report) use numbers::Marks;
+pub(in crate::report) use counts::BandMarks;
 
 use crate::filter::cells::At;
 use banded::{Banded, Sessions};
@@ -188,8 +188,8 @@ impl Tally {
             Finish::Count => Kind::Count(Vec::new()),
             Finish::Persons => Kind::Persons(Banded::new(periods)),
             Finish::Sessions => Kind::Sessions(Box::new(Sessions::new(periods))),
-            Finish::Numbers => Kind::Numbers(Kept::default()),
-            Finish::Texts => Kind::Texts(Box::default()),
+            Finish::Numbers => Kind::Numbers(Kept::new(periods)),
+            Finish::Texts => Kind::Texts(Box::new(Texts::new(periods))),
             Finish::Keys => Kind::Keys(Keys::default()),
             Finish::Sum(Form::Double) | Finish::Average(Form::Double) => Kind::Double(Vec::new()),
             Finish::Sum(Form::Int | Form::Decimal | Form::Time) => Kind::Sum(Vec::new()),
@@ -240,6 +240,15 @@ impl Tally {
             Kind::Sessions(sessions) => sessions.settle(marks),
             Kind::Numbers(kept) => kept.settle(),
             Kind::Texts(texts) => texts.settle(),
+            _ => {}
+        }
+    }
+
+    /// Counts what can be asked for, when everything is there.
+    pub(super) fn finish(&mut self, marks: &mut BandMarks) {
+        match &mut self.kind {
+            Kind::Numbers(kept) => kept.finish(marks),
+            Kind::Texts(texts) => texts.finish(marks),
             _ => {}
         }
     }

@@ -62,7 +62,7 @@ impl NumberList {
 
 /// One bit per number of a range: which were seen.
 #[derive(Debug, Default)]
-pub(in crate::report) struct Marks {
+pub(super) struct Marks {
     words: Vec<u64>,
     first: u32,
     /// Numbers marked since the marks were clear.
@@ -80,7 +80,7 @@ impl Marks {
 
     /// Marks a number of the range; whether it was not marked before.
     #[inline]
-    pub(super) fn mark(&mut self, number: u32) -> bool {
+    fn mark(&mut self, number: u32) -> bool {
         let at = number - self.first;
         let word = &mut self.words[(at / 64) as usize];
         let bit = 1 << (at % 64);
@@ -89,16 +89,23 @@ impl Marks {
         is_new
     }
 
-    /// Says that so many numbers were given to [`mark`](Self::mark).
-    pub(super) fn note(&mut self, marked: usize) {
-        self.marked += marked;
-    }
-
     /// How many of these numbers were not marked before; they are now.
     #[inline]
     pub(super) fn mark_all(&mut self, numbers: &[u32]) -> u64 {
         self.marked += numbers.len();
         numbers.iter().map(|number| u64::from(self.mark(*number))).sum()
+    }
+
+    /// How many of these numbers were not marked before, here and, of those, in `wider`, which has all that was ever marked here.
+    pub(super) fn mark_both(&mut self, numbers: &[u32], wider: &mut Marks) -> (u64, u64) {
+        self.marked += numbers.len();
+        let mut new = (0, 0);
+        for number in numbers {
+            let is_new = self.mark(*number);
+            new.0 += u64::from(is_new);
+            new.1 += u64::from(is_new && wider.mark(*number));
+        }
+        new
     }
 
     /// Clears the marks, which are of these numbers.
