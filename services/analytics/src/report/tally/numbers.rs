@@ -36,7 +36,8 @@ impl NumberList {
     /// Makes the list ascend without repetition.
     pub(super) fn tidy(&mut self) {
         if self.is_unordered {
-            self.numbers.sort_unstable();
+            // The list is a few ascending stretches, one per run, which a stable sort merges.
+            self.numbers.sort();
             self.numbers.dedup();
             self.is_unordered = false;
             self.last = self.numbers.last().copied().unwrap_or_default();
