@@ -7,10 +7,24 @@ use std::ops::Range;
 
 use super::gather::{Matches, Part, Payloads};
 
-/// Bytes of hits in one block: they should stay in the cache of one core beside what a question keeps.
-const BLOCK_BYTES: usize = 1 << 20;
-/// Hits that a part should have in a block: with fewer, going from part to part takes longer than the cache saves.
-const PART_HITS: usize = 256;
+/// How large blocks are. The answer does not depend on it.
+#[derive(Debug, Clone, Copy)]
+struct BlockSize {
+    /// Bytes of hits: they should stay in the cache of one core beside what a question keeps.
+    bytes: usize,
+    /// Hits of each part, on average: with fewer, going from part to part takes longer than the cache saves.
+    part_hits: usize,
+}
+
+impl BlockSize {
+    const DEFAULT: BlockSize = BlockSize { bytes: 1 << 20, part_hits: 256 };
+
+    /// How many blocks a chunk is cut into.
+    fn blocks(self, hits: usize, hit_bytes: usize, parts: usize) -> usize {
+        let by_bytes = hits.saturating_mul(hit_bytes) / self.bytes.max(1);
+        by_bytes.min(hits / parts.saturating_mul(self.part_hits).max(1)).max(1)
+    }
+}
 
 /// Groups the hits of chunks, one after the other, in memory of its own.
 pub(super) struct Grouping<R> {
@@ -18,12 +32,13 @@ pub(super) struct Grouping<R> {
     ends: Vec<u32>,
     /// At least the hits of the block.
     records: Vec<R>,
+    size: BlockSize,
 }
 
 impl<R: Copy> Grouping<R> {
     /// No memory yet.
     pub(super) fn new() -> Self {
-        Self { ends: Vec::new(), records: Vec::new() }
+        Self { ends: Vec::new(), records: Vec::new(), size: BlockSize::DEFAULT }
     }
 
     /// Calls `sort`, then `each`, with the hits of each of these persons that has some. Nothing is said about the order before `sort`,
@@ -39,7 +54,7 @@ impl<R: Copy> Grouping<R> {
         // Runs of one file cover the same days, so the time of any hit tells which come first.
         parts.sort_by_key(Part::first_ts);
         let hits: usize = parts.iter().map(Part::len).sum();
-        let blocks = (hits * size_of::<R>() / BLOCK_BYTES).min(hits / (parts.len().max(1) * PART_HITS)).max(1);
+        let blocks = self.size.blocks(hits, size_of::<R>(), parts.len());
         let block_persons = persons.len().div_ceil(blocks).max(1) as u32;
         // How far each part is read.
         let mut read = vec![0; parts.len()];
@@ -178,5 +193,91 @@ impl<P: Copy> Part<P> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A hit as tests make it: (ts, sequence, matches, payload).
+    type Made = (i64, u64, u32, u8);
+
+    /// Persons of one part, in order, each with a time; every other part tells matches and payloads apart, every third has a
+    /// selection of rows.
+    fn part(number: usize, mut rows: Vec<(u32, i64)>) -> Part<u8> {
+        rows.sort_unstable();
+        let chosen: Option<Vec<u32>> = (number % 3 == 0).then(|| (0..rows.len() as u32).filter(|row| row % 3 != 1).collect());
+        let hits = chosen.as_ref().map_or(rows.len(), Vec::len);
+        let is_each = number % 2 == 0;
+        Part {
+            person: rows.iter().map(|row| row.0).collect::<Vec<u32>>().into(),
+            ts: rows.iter().map(|row| row.1).collect::<Vec<i64>>().into(),
+            sequence: (number % 4 < 2).then(|| (0..rows.len() as u64).map(|row| row + 100 * number as u64).collect::<Vec<u64>>().into()),
+            rows: chosen,
+            matches: if is_each { Matches::Each((0..hits as u32).collect()) } else { Matches::All(number as u32) },
+            payload: if is_each { Payloads::Each((0..hits as u8).collect()) } else { Payloads::All(number as u8) },
+        }
+    }
+
+    /// The hits of each person that has some, in order, read one by one.
+    fn plainly(parts: &[Part<u8>]) -> Vec<(u32, Vec<Made>)> {
+        let mut all: Vec<(u32, Made)> = Vec::new();
+        for part in parts {
+            for hit in 0..part.len() {
+                let row = part.rows.as_ref().map_or(hit, |rows| rows[hit] as usize);
+                let matches = match &part.matches {
+                    Matches::All(matches) => *matches,
+                    Matches::Each(each) => each[hit],
+                };
+                let payload = match &part.payload {
+                    Payloads::All(payload) => *payload,
+                    Payloads::Each(each) => each[hit],
+                };
+                let sequence = part.sequence.as_ref().map_or(0, |sequences| sequences.value(row));
+                all.push((part.person.value(row), (part.ts.value(row), sequence, matches, payload)));
+            }
+        }
+        all.sort_unstable();
+        let mut persons: Vec<(u32, Vec<Made>)> = Vec::new();
+        for (person, made) in all {
+            match persons.last_mut().filter(|last| last.0 == person) {
+                Some((_, hits)) => hits.push(made),
+                None => persons.push((person, vec![made])),
+            }
+        }
+        persons
+    }
+
+    proptest! {
+        #[test]
+        fn every_person_gets_its_hits_whatever_the_blocks(
+            parts in prop::collection::vec(prop::collection::vec((100_u32..140, 0_i64..9), 0..40), 0..7),
+            bytes in 1_usize..2_000,
+            part_hits in 0_usize..9,
+        ) {
+            let mut parts: Vec<Part<u8>> = parts.into_iter().enumerate().map(|(number, rows)| part(number, rows)).collect();
+            let expected = plainly(&parts);
+            let mut grouping = Grouping::<Made> { size: BlockSize { bytes, part_hits }, ..Grouping::new() };
+            // Its memory is used again.
+            for _ in 0..2 {
+                let mut found = Vec::new();
+                let record = |ts, sequence, matches, payload| (ts, sequence, matches, payload);
+                grouping.each(100..140, &mut parts, record, |hits| hits.sort_unstable(), |person, hits| found.push((person, hits.to_vec())));
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_as_large_as_the_cache_unless_parts_are_many() {
+        let size = BlockSize { bytes: 1_000, part_hits: 10 };
+        assert_eq!(size.blocks(0, 8, 0), 1);
+        assert_eq!(size.blocks(100, 8, 1), 1);
+        assert_eq!(size.blocks(1_000, 8, 2), 8);
+        assert_eq!(size.blocks(1_000, 8, 50), 2);
+        assert_eq!(size.blocks(1_000, 8, 5_000), 1);
     }
 }
