@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::error::AnalyticsError;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
-use crate::{dimension_values, path, report, timeline};
+use crate::{dimension_values, path, report, retention, sessions, timeline};
 
 /// The service.
 pub(crate) struct Service {
@@ -134,16 +134,16 @@ impl AnalyticsService for Service {
         Err(Status::unimplemented("not part of this version"))
     }
 
-    async fn query_retention(&self, _request: Request<QueryRetentionRequest>) -> Result<Response<QueryRetentionResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn query_retention(&self, request: Request<QueryRetentionRequest>) -> Result<Response<QueryRetentionResponse>, Status> {
+        reply(self.query(request, retention::query).await)
     }
 
     async fn query_path(&self, request: Request<QueryPathRequest>) -> Result<Response<QueryPathResponse>, Status> {
         reply(self.query(request, path::query).await)
     }
 
-    async fn query_sessions(&self, _request: Request<QuerySessionsRequest>) -> Result<Response<QuerySessionsResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn query_sessions(&self, request: Request<QuerySessionsRequest>) -> Result<Response<QuerySessionsResponse>, Status> {
+        reply(self.query(request, sessions::query).await)
     }
 
     async fn select_persons(&self, _request: Request<SelectPersonsRequest>) -> Result<Response<SelectPersonsResponse>, Status> {

@@ -13,60 +13,56 @@ mod tests;
 
 pub use tally::{Figures, Summary, Tally};
 
-use crate::Hit;
-
 /// The gap unless a question says otherwise: 30 minutes.
 pub const GAP_DEFAULT_US: i64 = 30 * 60 * 1_000_000;
 
 /// Neighbouring events of one person; at least one.
-#[derive(Debug, Clone, Copy)]
-pub struct Session<'a, P> {
-    first: &'a Hit<P>,
-    last: &'a Hit<P>,
-    hits: &'a [Hit<P>],
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Time of the first event, microseconds: what the session is filed under.
+    pub start_us: i64,
+    /// Time of the last event.
+    pub end_us: i64,
+    /// Position of the first event among the times that were cut.
+    pub first: usize,
+    /// Number of events.
+    pub events: usize,
 }
 
-impl<'a, P> Session<'a, P> {
-    /// All events, in order.
-    pub fn hits(&self) -> &'a [Hit<P>] {
-        self.hits
-    }
-
-    /// The first event: what the session is filed under.
-    pub fn first(&self) -> &'a Hit<P> {
-        self.first
-    }
-
-    /// The last event.
-    pub fn last(&self) -> &'a Hit<P> {
-        self.last
-    }
-
+impl Session {
     /// From the first to the last event, in microseconds.
     pub fn duration_us(&self) -> u64 {
-        self.last.ts.abs_diff(self.first.ts)
-    }
-
-    /// Number of events.
-    pub fn events(&self) -> u64 {
-        self.hits.len() as u64
+        self.end_us.abs_diff(self.start_us)
     }
 
     /// Whether it is a single event. Two events at the same moment are no bounce, though they take no time either.
     pub fn is_bounce(&self) -> bool {
-        self.hits.len() == 1
+        self.events == 1
     }
 
     /// Whether an event at `end_us` or later could still belong to the session, given that all before it are known.
     pub fn may_go_on(&self, end_us: i64, gap_us: i64) -> bool {
-        self.last.ts.saturating_add(gap_us) >= end_us
+        self.end_us.saturating_add(gap_us) >= end_us
     }
 }
 
-/// Cuts the events of a person, given in order of time.
-pub fn sessions<P>(hits: &[Hit<P>], gap_us: i64) -> impl Iterator<Item = Session<'_, P>> {
-    let same = move |before: &Hit<P>, after: &Hit<P>| after.ts.saturating_sub(before.ts) <= gap_us;
-    hits.chunk_by(same).filter_map(|hits| Some(Session { first: hits.first()?, last: hits.last()?, hits }))
+/// Cuts the events of a person, whose times are given ascending.
+pub fn sessions(times: impl IntoIterator<Item = i64>, gap_us: i64) -> impl Iterator<Item = Session> {
+    let mut times = times.into_iter().enumerate();
+    let mut next = times.next();
+    std::iter::from_fn(move || {
+        let (first, start_us) = next.take()?;
+        let mut session = Session { start_us, end_us: start_us, first, events: 1 };
+        for (at, time) in times.by_ref() {
+            if time.saturating_sub(session.end_us) > gap_us {
+                next = Some((at, time));
+                break;
+            }
+            session.end_us = time;
+            session.events += 1;
+        }
+        Some(session)
+    })
 }
 
 /// From where on events have to be known to find the sessions that start at or after `start_us`.

@@ -22,9 +22,9 @@ pub struct Figures {
 
 impl Figures {
     /// Adds a session of `person`. All sessions of one person are added before those of the next.
-    pub fn add<P>(&mut self, person: u32, session: &Session<'_, P>, still_open: bool) {
+    pub fn add(&mut self, person: u32, session: &Session, still_open: bool) {
         self.sessions += 1;
-        self.events += session.events();
+        self.events += session.events as u64;
         self.still_open += u64::from(still_open);
         if session.is_bounce() {
             self.bounces += 1;

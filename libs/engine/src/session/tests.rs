@@ -9,10 +9,6 @@ use super::*;
 
 const MINUTE: i64 = 60_000_000;
 
-fn hits(times: &[i64]) -> Vec<Hit<u8>> {
-    times.iter().enumerate().map(|(at, ts)| Hit { ts: *ts, sequence: at as u64, matches: 1, payload: at as u8 }).collect()
-}
-
 #[test]
 fn a_pause_of_exactly_the_gap_stays_and_a_longer_one_cuts() {
     for (times, lengths) in [
@@ -24,18 +20,18 @@ fn a_pause_of_exactly_the_gap_stays_and_a_longer_one_cuts() {
         (vec![i64::MIN, i64::MAX], vec![1, 1]),
         (vec![], vec![]),
     ] {
-        let found: Vec<usize> = sessions(&hits(&times), GAP_DEFAULT_US).map(|session| session.hits().len()).collect();
+        let found: Vec<usize> = sessions(times.clone(), GAP_DEFAULT_US).map(|session| session.events).collect();
         assert_eq!(found, lengths, "{times:?}");
     }
 }
 
 #[test]
 fn figures_of_a_session_come_from_its_first_and_last_event() {
-    let hits = hits(&[0, 10 * MINUTE, 40 * MINUTE, 71 * MINUTE, 200 * MINUTE, 200 * MINUTE]);
-    let found: Vec<Session<'_, u8>> = sessions(&hits, GAP_DEFAULT_US).collect();
-    let figures: Vec<_> = found.iter().map(|s| (s.first().payload, s.last().payload, s.duration_us(), s.events(), s.is_bounce())).collect();
+    let times = [0, 10 * MINUTE, 40 * MINUTE, 71 * MINUTE, 200 * MINUTE, 200 * MINUTE];
+    let found: Vec<Session> = sessions(times, GAP_DEFAULT_US).collect();
+    let figures: Vec<_> = found.iter().map(|s| (s.first, s.start_us, s.duration_us(), s.events, s.is_bounce())).collect();
     let minute = MINUTE as u64;
-    assert_eq!(figures, [(0, 2, 40 * minute, 3, false), (3, 3, 0, 1, true), (4, 5, 0, 2, false)]);
+    assert_eq!(figures, [(0, 0, 40 * minute, 3, false), (3, 71 * MINUTE, 0, 1, true), (4, 200 * MINUTE, 0, 2, false)]);
     assert!(found[2].may_go_on(230 * MINUTE, GAP_DEFAULT_US));
     assert!(!found[2].may_go_on(230 * MINUTE + 1, GAP_DEFAULT_US));
 }
@@ -86,8 +82,8 @@ proptest! {
             expected.extend(reference(&times, gap).into_iter().filter(|(at, _)| (start..end).contains(at)).map(|(at, all)| (person as u32, at, all)));
             // Only what the look-back says is read.
             times.retain(|ts| *ts >= look_back(start, gap));
-            for session in sessions(&hits(&times), gap).filter(|session| (start..end).contains(&session.first().ts)) {
-                let at = session.first().ts;
+            for session in sessions(times.iter().copied(), gap).filter(|session| (start..end).contains(&session.start_us)) {
+                let at = session.start_us;
                 let part = &mut parts[usize::from(person < split)];
                 part.figures_mut((at % 2 == 0, (at % 3) as u8), (at / 10) as u32).add(person as u32, &session, session.may_go_on(45, gap));
             }

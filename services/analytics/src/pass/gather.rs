@@ -65,7 +65,7 @@ pub(super) enum Payloads<P> {
 
 /// Hits of one batch.
 #[derive(Debug)]
-pub(super) struct Part<P> {
+pub(crate) struct Part<P> {
     pub(super) person: UInt32Array,
     pub(super) ts: Int64Array,
     pub(super) sequence: Option<UInt64Array>,
@@ -79,6 +79,30 @@ impl<P> Part<P> {
     /// How many hits.
     pub(super) fn len(&self) -> usize {
         self.rows.as_ref().map_or(self.person.len(), Vec::len)
+    }
+
+    /// The selectors that every hit matches, if they are the same for all.
+    pub(crate) fn same_matches(&self) -> Option<u32> {
+        match self.matches {
+            Matches::All(matches) => Some(matches),
+            Matches::Each(_) => None,
+        }
+    }
+
+    /// Calls `each` with person, time and matches of every hit: persons ascend, and times within a person.
+    #[inline]
+    pub(crate) fn each(&self, mut each: impl FnMut(u32, i64, u32)) {
+        let (persons, times) = (self.person.values(), self.ts.values());
+        match (&self.rows, &self.matches) {
+            (None, Matches::All(matches)) => persons.iter().zip(times).for_each(|(person, ts)| each(*person, *ts, *matches)),
+            (Some(rows), Matches::All(matches)) => rows.iter().for_each(|row| each(persons[*row as usize], times[*row as usize], *matches)),
+            (Some(rows), Matches::Each(matches)) => {
+                rows.iter().zip(matches).for_each(|(row, matches)| each(persons[*row as usize], times[*row as usize], *matches));
+            }
+            (None, Matches::Each(matches)) => {
+                persons.iter().zip(times).zip(matches).for_each(|((person, ts), matches)| each(*person, *ts, *matches));
+            }
+        }
     }
 }
 

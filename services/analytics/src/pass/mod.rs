@@ -10,6 +10,11 @@
 //!
 //! Memory is that of the chunks in flight. A chunk with more hits than the limit allows is cut in two, down to one person.
 //!
+//! # Questions that need no order
+//!
+//! A question for which it only matters which hits a person has is given the hits of a chunk as they lie in the runs, without steps 2
+//! and 3.
+//!
 //! # Packed hits
 //!
 //! Most questions need of a hit only its time and a few bits. Such a question packs both into a `u64`, which is a third of a
@@ -27,13 +32,12 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use segue_engine::Hit;
 
-pub(crate) use gather::{Gather, Selector};
+pub(crate) use gather::{Gather, Part, Selector};
 pub(crate) use values::{KeyValue, Values};
 
 use crate::filter::cells::BatchCells;
 use crate::question::{Context, QueryError};
 use crate::scan::{PERSONS_PER_CHUNK, ScanStats};
-use gather::Part;
 use group::Grouping;
 
 /// What is computed per person.
@@ -81,6 +85,14 @@ pub(crate) trait Question: Sync {
     fn packed(&self, _partial: &mut Self::Partial, _person: u32, _hits: &[u64]) -> bool {
         false
     }
+
+    /// Whether the order of a person's hits does not matter: then only [`Question::unordered`] is called.
+    fn is_unordered(&self) -> bool {
+        false
+    }
+
+    /// Takes in all hits of these persons, who are a chunk or a part of one.
+    fn unordered(&self, _partial: &mut Self::Partial, _persons: Range<u32>, _parts: &[Part<Self::Payload>]) {}
 
     /// Puts the persons of the one to those of the other.
     fn merge(&self, into: &mut Self::Partial, from: Self::Partial);
@@ -164,13 +176,17 @@ impl<'w, Q: Question> Worker<'w, Q> {
 
     fn chunk(&mut self, persons: Range<u32>) -> Result<(), QueryError> {
         let packing = self.question.packing();
-        let hit_bytes = if packing.is_some() { size_of::<u64>() } else { size_of::<Hit<Q::Payload>>() };
+        let unordered = self.question.is_unordered();
+        let hit_bytes = if packing.is_some() || unordered { size_of::<u64>() } else { size_of::<Hit<Q::Payload>>() };
         let hits_max = (self.bytes_max / hit_bytes).max(1);
-        let Some(mut parts) =
-            self.gather.parts(self.context, self.question, persons.clone(), packing.is_none(), hits_max, &mut self.stats)?
-        else {
+        let sequences = packing.is_none() && !unordered;
+        let Some(mut parts) = self.gather.parts(self.context, self.question, persons.clone(), sequences, hits_max, &mut self.stats)? else {
             return self.halves(persons);
         };
+        if unordered {
+            self.question.unordered(&mut self.partial, persons, &parts);
+            return Ok(());
+        }
         match packing {
             Some(packing) => {
                 let again = self.packed(packing, persons.clone(), &mut parts);

@@ -7,8 +7,9 @@ use segue_proto::analytics::v1 as pb;
 use segue_proto::query::v1 as query;
 
 use super::time::{RangeUs, bound_us};
-use crate::filter::fields::Resolver;
+use crate::filter::fields::{FieldRef, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
+use crate::scan::PropertyType;
 
 /// Names in one list of events.
 const EVENTS_MAX: usize = 100;
@@ -127,4 +128,24 @@ pub(crate) fn duration_us(
 /// As protobuf has it.
 pub(crate) fn duration(us: i64) -> prost_types::Duration {
     prost_types::Duration { seconds: us / 1_000_000, nanos: (us % 1_000_000 * 1000) as i32 }
+}
+
+/// A field of which an event has one value, for breakdowns.
+pub(crate) fn event_field(
+    field: Option<&query::Field>,
+    path: &str,
+    resolver: &mut Resolver<'_>,
+    faults: &mut Vec<FieldViolation>,
+) -> Option<FieldRef> {
+    if matches!(field.and_then(|field| field.field.as_ref()), Some(query::field::Field::ItemProperty(_))) {
+        let description = "an event has several items: take a dimension or a property of the event";
+        faults.push(FieldViolation::new(format!("{path}.item_property"), description));
+        return None;
+    }
+    let found = resolver.resolve(field, path, faults)?;
+    if found.kind == Some(PropertyType::Json) {
+        faults.push(FieldViolation::new(path, format!("`{}` holds arrays or objects, which have no groups", found.name)));
+        return None;
+    }
+    Some(found)
 }

@@ -6,5 +6,7 @@ mod events;
 mod index;
 mod path;
 mod report;
+mod retention;
 mod rig;
+mod sessions;
 mod timeline;
