@@ -15,6 +15,7 @@ pub mod config;
 pub mod dimension_values;
 pub mod error;
 mod filter;
+pub mod funnel;
 pub mod index;
 mod pass;
 pub mod path;

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::config::Config;
 use crate::error::AnalyticsError;
+use crate::funnel;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
 use crate::{dimension_values, path, report, retention, sessions, timeline};
@@ -130,8 +131,8 @@ impl AnalyticsService for Service {
         reply(self.query(request, |context, _| Ok(report::list_dimensions(context))).await)
     }
 
-    async fn query_funnel(&self, _request: Request<QueryFunnelRequest>) -> Result<Response<QueryFunnelResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn query_funnel(&self, request: Request<QueryFunnelRequest>) -> Result<Response<QueryFunnelResponse>, Status> {
+        reply(self.query(request, funnel::query).await)
     }
 
     async fn query_retention(&self, request: Request<QueryRetentionRequest>) -> Result<Response<QueryRetentionResponse>, Status> {

@@ -127,10 +127,6 @@ impl ChainSearch {
         while at < items.len() {
             let ts = items[at].ts;
             if ts > bounds.last.saturating_add(window) {
-                if !simple {
-                    // The next event is there, and no chain goes on to it.
-                    self.chains.clear(rule.steps(), layers);
-                }
                 break;
             }
             let length = items[at..].iter().take_while(|item| item.ts == ts).count();
@@ -228,7 +224,7 @@ impl Pass<'_> {
             let in_window = self.in_window(chain, ts);
             begun |= in_window;
             // A chain out of its window is past being ended.
-            if !strict && (rule.passes(active, depth, depth) || !in_window) {
+            if !in_window || !strict && rule.passes(active, depth, depth) {
                 after.slots[slot] = Some(*chain);
                 goes_on |= in_window;
             }

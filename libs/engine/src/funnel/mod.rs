@@ -38,6 +38,7 @@
 mod any_order;
 mod attempt;
 mod chains;
+mod conversion;
 mod evaluate;
 mod matching;
 mod plain;
@@ -45,7 +46,8 @@ mod rule;
 mod tally;
 
 pub use attempt::{Attempt, NO_VALUE, Outcome, Touch};
+pub use conversion::{Conversion, DurationBucket};
 pub use evaluate::Evaluator;
 pub use plain::{PlainAttempt, PlainFunnel, pack};
 pub use rule::{Breakdown, Counting, EXCLUSIONS_MAX, Entry, Exclusion, FunnelFault, FunnelRule, FunnelSpec, Order, STEPS_MAX, Scope, Step};
-pub use tally::{Conversion, Tally};
+pub use tally::{Since, Tally};

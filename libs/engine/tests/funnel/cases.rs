@@ -1,7 +1,7 @@
 //! The cases of the semantics, row by row, and those that its words leave open.
 
 use segue_engine::Hit;
-use segue_engine::funnel::{Breakdown, Counting, Entry, Exclusion, FunnelSpec, NO_VALUE, Order, Scope, Step, Tally, Touch};
+use segue_engine::funnel::{Breakdown, Counting, Entry, Exclusion, FunnelSpec, NO_VALUE, Order, Scope, Since, Step, Tally, Touch};
 
 use crate::{ask, everything, hit, stream};
 
@@ -184,10 +184,14 @@ fn times_to_convert_come_from_the_attempt_that_gives_the_depth() {
     let spec = everything(&[0, 1, 2], DAY);
     let tally = tally(&spec, &units);
     assert_eq!(counts(&spec, &units), [3, 3, 2]);
-    let conversion = |number: usize| tally.from_previous(number).map(|times| (times.mean_us(), times.median_us()));
-    assert_eq!(conversion(2), Some((Some(6_000), Some(7_200))));
-    assert_eq!(conversion(3), Some((Some(5_400), Some(5_400))));
-    assert_eq!(tally.from_first(3).map(|times| times.sum_us()), Some(6 * HOUR as u128));
+    let conversion = |number, since| Tally::conversion([&tally], number, since);
+    // The tests' seconds are the rules' microseconds.
+    let figures = |number| conversion(number, Since::Previous).map(|found| (found.mean_seconds() * 1e6, found.median_seconds() * 1e6));
+    assert_eq!(figures(2), Some((6_000.0, 7_200.0)));
+    assert_eq!(figures(3), Some((5_400.0, 5_400.0)));
+    assert_eq!(conversion(2, Since::First), conversion(2, Since::Previous));
+    assert_eq!(conversion(3, Since::First).map(|found| found.sum_us), Some(6 * HOUR as u128));
+    assert_eq!(conversion(1, Since::Previous), None);
 }
 
 #[test]
@@ -369,8 +373,8 @@ fn optional_steps_may_be_left_out() {
     }
     // The time to a step counts from the step that was done before it.
     let tally = tally(&two, &["a@0 d@50", "a@0 b@10 d@50"]);
-    assert_eq!(tally.from_previous(4).map(|times| times.sum_us()), Some(90));
-    assert_eq!(tally.from_first(4).map(|times| times.sum_us()), Some(100));
+    assert_eq!(Tally::conversion([&tally], 4, Since::Previous).map(|found| found.sum_us), Some(90));
+    assert_eq!(Tally::conversion([&tally], 4, Since::First).map(|found| found.sum_us), Some(100));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Funnels: the cases of the semantics one by one, and random streams against a plain reference.
 
 mod cases;
+mod conversion;
 mod reference;
 mod same_as_reference;
 

@@ -142,8 +142,8 @@ impl Reference<'_> {
         let expires = choice.start() + self.spec.window_us;
         let later = |event: &&Hit<Touch>| event.ts <= until;
         let strict = self.spec.order == Order::Strict;
-        let broken =
-            strict && self.stream.iter().filter(later).any(|event| event.ts > choice.start() && !choice.events.contains(&Some(*event)));
+        let comes_next = |event: &Hit<Touch>| choice.start() < event.ts && event.ts <= expires && !choice.events.contains(&Some(*event));
+        let broken = strict && self.stream.iter().filter(later).any(comes_next);
         let excluded = self.spec.exclusions.iter().any(|exclusion| {
             let Some((from, None)) = self.between(choice, exclusion) else { return false };
             self.stream.iter().filter(later).any(|event| event.is(exclusion.selector as usize) && from < event.ts && event.ts <= expires)

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use segue_engine::Hit;
 use segue_engine::funnel::{
-    Attempt, Breakdown, Counting, Entry, Exclusion, FunnelRule, FunnelSpec, Order, PlainFunnel, Scope, Step, Tally, Touch, pack,
+    Attempt, Breakdown, Counting, Entry, Exclusion, FunnelRule, FunnelSpec, Order, PlainFunnel, Scope, Since, Step, Tally, Touch, pack,
 };
 
 use crate::reference::{Choice, Reference, sessions, streams};
@@ -270,6 +270,14 @@ proptest! {
         let (one, other) = attempts.split_at(cut.min(attempts.len()));
         let mut merged = tally(other);
         merged.merge(tally(one));
-        prop_assert_eq!(merged, tally(&attempts));
+        let all = tally(&attempts);
+        for number in 1..=spec.steps.len() {
+            prop_assert_eq!(merged.reached(number), all.reached(number));
+            prop_assert_eq!(merged.still_open(number), all.still_open(number));
+            for since in [Since::Previous, Since::First] {
+                prop_assert_eq!(Tally::conversion([&merged], number, since), Tally::conversion([&all], number, since));
+                prop_assert_eq!(Tally::conversion([&tally(one), &tally(other)], number, since), Tally::conversion([&all], number, since));
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod bulk;
 mod dimension_values;
 mod events;
+mod funnel;
 mod index;
 mod path;
 mod report;

@@ -6,8 +6,8 @@ mod attribution;
 mod cases;
 mod members;
 mod on_the_index;
-mod reference;
-mod same_as_reference;
+pub mod reference;
+pub mod same_as_reference;
 mod validation;
 
 use chrono::{DateTime, Utc};

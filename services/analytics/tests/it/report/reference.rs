@@ -136,6 +136,20 @@ fn of_event(row: Row<'_>, field: &field::Field) -> Option<Kind> {
     }
 }
 
+/// The value that an event itself has.
+pub fn own_value(event: &ResolvedEvent, field: &field::Field) -> Option<Kind> {
+    of_event(own_row(event), field)
+}
+
+/// Whether an event passes by the values that it has itself.
+pub fn passes_itself(event: &ResolvedEvent, filter: Option<&Filter>) -> bool {
+    passes(own_row(event), filter)
+}
+
+fn own_row(event: &ResolvedEvent) -> Row<'_> {
+    Row { event, item: None, touch: Some(event), parts: 1 }
+}
+
 fn of_item(item: &Item, name: &str) -> Option<Kind> {
     match name {
         "category1" => item.categories.first().and_then(|text| said(text)),

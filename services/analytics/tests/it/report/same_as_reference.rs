@@ -140,7 +140,7 @@ fn any_comparison() -> impl Strategy<Value = Filter> {
     })
 }
 
-fn any_filter() -> impl Strategy<Value = Filter> {
+pub fn any_filter() -> impl Strategy<Value = Filter> {
     any_comparison().prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(all_of),
