@@ -12,8 +12,20 @@ const HOUR_US: i64 = 3_600_000_000;
 pub(super) struct Buckets {
     /// Their starts, ascending, and the end of the last: one more than there are buckets.
     bounds: Vec<i64>,
-    /// Buckets per microsecond, to guess where a moment falls.
-    density: f64,
+    first: i64,
+    /// Stretches of 2^`shift` µs from the first bucket's start on. None is longer than any bucket, so that at most one bucket starts
+    /// within a stretch after its first moment: a moment's bucket is found without a guess that may fail.
+    stretches: Vec<Stretch>,
+    shift: u32,
+}
+
+/// Which buckets a stretch of time meets.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Start of the bucket after it.
+    next: i64,
+    /// The bucket of its first moment.
+    first: u32,
 }
 
 impl Buckets {
@@ -31,9 +43,15 @@ impl Buckets {
             bound = next.ok_or(RetentionError::OutsideCalendar)?;
             bounds.push(bound);
         }
-        let first = bounds.first().copied().unwrap_or(start);
-        let density = (bounds.len() - 1) as f64 / (bound as f64 - first as f64).max(1.0);
-        Ok(Buckets { bounds, density })
+        let lengths = bounds.iter().zip(bounds.iter().skip(1)).map(|(from, to)| to - from);
+        let shift = lengths.min().unwrap_or(1).ilog2();
+        let first = bounds.first().copied().unwrap_or(bound);
+        let stretches = (0..=(bound - first - 1) >> shift).map(|stretch| {
+            let moment = first + (stretch << shift);
+            let index = bounds.partition_point(|bound| *bound <= moment).saturating_sub(1);
+            Stretch { next: bounds.get(index + 1).copied().unwrap_or(i64::MAX), first: index as u32 }
+        });
+        Ok(Buckets { stretches: stretches.collect(), first, bounds, shift })
     }
 
     /// How many; at least one.
@@ -49,19 +67,10 @@ impl Buckets {
     /// Which bucket the moment falls into.
     #[inline]
     pub(super) fn index_of(&self, time_us: i64) -> Option<usize> {
-        let (first, last) = (self.bound(0), self.len() - 1);
-        if time_us < first || time_us >= self.bound(last + 1) {
-            return None;
-        }
-        // Buckets are nearly equally long: the guess is right or beside the right one.
-        let mut at = (((time_us - first) as f64 * self.density) as usize).min(last);
-        while time_us < self.bound(at) {
-            at -= 1;
-        }
-        while time_us >= self.bound(at + 1) {
-            at += 1;
-        }
-        Some(at)
+        let stretch = self.stretches.get((time_us.wrapping_sub(self.first) as u64 >> self.shift) as usize)?;
+        let index = stretch.first as usize + usize::from(time_us >= stretch.next);
+        // The last stretch goes beyond the last bucket.
+        (index < self.len()).then_some(index)
     }
 }
 

@@ -30,7 +30,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub use marks::Marks;
+pub use marks::{MarkTally, Marks};
 pub use rule::{Entry, Retention, Scratch};
 use segue_model::calendar::{Grain, Tz};
 pub use table::{Average, Cell, Cohort, Table};

@@ -23,6 +23,11 @@ impl Default for Counts {
 }
 
 impl Counts {
+    /// From sizes by row, then cells by row.
+    pub(super) fn dense(counts: Vec<u64>) -> Self {
+        Counts(Kept::Dense(counts))
+    }
+
     /// Adds an entry.
     pub fn add<P>(&mut self, retention: &Retention, entry: &Entry<'_, P>) {
         let first = retention.rows() + retention.cells_at(entry.row).start;

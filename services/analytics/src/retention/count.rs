@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use segue_engine::Hit;
-use segue_engine::retention::{Counts, Marks, RETURN, START, START_BY_NAME, Scratch, Tally};
+use segue_engine::retention::{Counts, MarkTally, Marks, RETURN, START, START_BY_NAME, Scratch, Tally};
 
 use super::plan::Plan;
 use crate::filter::cells::BatchCells;
@@ -29,6 +29,8 @@ pub(super) struct Counted {
     pub(super) total: Counts,
     /// With one, everybody by the code of the group's value.
     pub(super) groups: Tally<u32>,
+    /// Who was taken in by sets of buckets and is not in `total` yet.
+    marks: Option<MarkTally>,
     scratch: Scratch,
     /// Sets of buckets of the persons at hand.
     starts: Vec<u64>,
@@ -39,6 +41,13 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    /// Everybody is in.
+    fn settle(&mut self, count: &Count<'_>) {
+        if let Some((marks, tally)) = count.marks.as_ref().zip(self.marks.take()) {
+            self.total.merge(&count.plan.retention, &marks.finish(tally));
+        }
+    }
+
     /// Fails if not everybody could be counted.
     pub(super) fn check(&self, context: &Context<'_>) -> Result<(), QueryError> {
         if self.too_much {
@@ -64,10 +73,10 @@ impl<'c> Count<'c> {
         }
     }
 
-    /// Sets of buckets of all persons, then one entry or more for each.
+    /// Fills the sets of buckets of all persons, then takes in person by person.
     fn add_marks(&self, marks: &Marks<'_>, counted: &mut Counted, persons: Range<u32>, parts: &[Part<u32>]) {
         let words = marks.words();
-        let Counted { total, starts, returns, .. } = counted;
+        let Counted { marks: Some(tally), starts, returns, .. } = counted else { return };
         // Of start events that are return events as well, one set says both.
         let both = 1 << START | 1 << RETURN;
         let one = parts.iter().all(|part| part.same_matches() == Some(both));
@@ -76,14 +85,8 @@ impl<'c> Count<'c> {
         returns.clear();
         returns.resize(if one { 0 } else { starts.len() }, 0);
         for part in parts {
-            let mut bounds = i64::MAX..i64::MIN;
-            let mut bucket = 0;
             part.each(|person, ts, matches| {
-                if !bounds.contains(&ts) {
-                    let Some(found) = marks.bucket_of(ts) else { return };
-                    bucket = found;
-                    bounds = marks.bound_us(found)..marks.bound_us(found + 1);
-                }
+                let Some(bucket) = marks.bucket_of(ts) else { return };
                 let at = (person.wrapping_sub(persons.start)) as usize * words + bucket / 64;
                 let bit = |selector: usize| u64::from(matches >> selector & 1) << (bucket % 64);
                 if let Some(word) = starts.get_mut(at) {
@@ -96,7 +99,7 @@ impl<'c> Count<'c> {
         }
         let returns: &[u64] = if one { starts } else { returns };
         for (starts, returns) in starts.chunks_exact(words).zip(returns.chunks_exact(words)) {
-            marks.add(starts, returns, total);
+            marks.add(starts, returns, tally);
         }
     }
 
@@ -115,7 +118,7 @@ impl Question for Count<'_> {
     type Partial = Counted;
 
     fn partial(&self) -> Counted {
-        Counted::default()
+        Counted { marks: self.marks.as_ref().map(Marks::tally), ..Counted::default() }
     }
 
     fn payload(&self, batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<u32>) -> Result<(), QueryError> {
@@ -147,11 +150,15 @@ impl Question for Count<'_> {
 
     fn unordered(&self, partial: &mut Counted, persons: Range<u32>, parts: &[Part<u32>]) {
         if let Some(marks) = &self.marks {
-            self.add_marks(marks, partial, persons, parts);
+            if !parts.is_empty() {
+                self.add_marks(marks, partial, persons, parts);
+            }
         }
     }
 
-    fn merge(&self, into: &mut Counted, from: Counted) {
+    fn merge(&self, into: &mut Counted, mut from: Counted) {
+        into.settle(self);
+        from.settle(self);
         into.total.merge(&self.plan.retention, &from.total);
         into.groups.merge(&self.plan.retention, from.groups, |group| group);
         into.too_much |= from.too_much;

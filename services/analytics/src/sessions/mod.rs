@@ -51,11 +51,7 @@ pub fn query(context: &Context<'_>, request: &pb::QuerySessionsRequest) -> Resul
 }
 
 /// The persons behind one number of the answer.
-pub fn persons(
-    context: &Context<'_>,
-    request: &pb::QuerySessionsRequest,
-    cell: &pb::SessionCell,
-) -> Result<RoaringBitmap, QueryError> {
+pub fn persons(context: &Context<'_>, request: &pb::QuerySessionsRequest, cell: &pb::SessionCell) -> Result<RoaringBitmap, QueryError> {
     let plan = Plan::new(context, request)?;
     let groups = plan.groups(context);
     let who = who::Who::new(context, &plan, &groups, cell)?;

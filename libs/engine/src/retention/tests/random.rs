@@ -96,7 +96,7 @@ fn averages(table: &Table) -> Vec<(u64, u64)> {
 
 /// The fast way, with the runs of a person in any order.
 fn by_marks(retention: &Retention, marks: &Marks<'_>, options: &Options, persons: &[Vec<Event>]) -> Counts {
-    let mut counts = Counts::default();
+    let mut tally = marks.tally();
     for events in persons {
         let (mut starts, mut returns) = (vec![0u64; marks.words()], vec![0u64; marks.words()]);
         for hit in hits(retention, options, events).iter().rev() {
@@ -115,9 +115,9 @@ fn by_marks(retention: &Retention, marks: &Marks<'_>, options: &Options, persons
                 starts[row / 64] |= 1 << (row % 64);
             }
         }
-        marks.add(&starts, &returns, &mut counts);
+        marks.add(&starts, &returns, &mut tally);
     }
-    counts
+    marks.finish(tally)
 }
 
 proptest! {
