@@ -30,12 +30,22 @@ pub struct Tenant {
     pub requests_per_second: u32,
     /// Bytes per second of ingestion; 0: the default.
     pub ingest_bytes_per_second: u64,
+    /// For how many days events are kept; 0: forever.
+    pub event_retention_days: u32,
 }
 
 impl Tenant {
     /// A tenant with the modules on that exist for everybody, in UTC.
     pub fn new(id: TenantId, modules: ModuleSet) -> Self {
-        Self { id, time_zone: chrono_tz::UTC, currency: "USD".to_owned(), modules, requests_per_second: 0, ingest_bytes_per_second: 0 }
+        Self {
+            id,
+            time_zone: chrono_tz::UTC,
+            currency: "USD".to_owned(),
+            modules,
+            requests_per_second: 0,
+            ingest_bytes_per_second: 0,
+            event_retention_days: 0,
+        }
     }
 }
 
@@ -178,6 +188,7 @@ fn from_proto(tenant: &proto::Tenant) -> Option<Tenant> {
         modules: tenant.modules().filter_map(module_from_proto).collect(),
         requests_per_second: limits.requests_per_second,
         ingest_bytes_per_second: limits.ingest_bytes_per_second,
+        event_retention_days: tenant.event_retention_days,
     })
 }
 
@@ -191,6 +202,7 @@ mod tests {
         let mut changes = directory.changes();
         let tenant = |id: &str, modules: &[proto::Module]| proto::Tenant {
             id: id.into(),
+            event_retention_days: 30,
             modules: modules.iter().map(|m| *m as i32).collect(),
             ..Default::default()
         };
@@ -203,5 +215,6 @@ mod tests {
         let on = |id: &str| directory.is_on(&id.parse().expect("an id"), Module::Ingest);
         assert!(on("a") && on("b") && !on("c"));
         assert_eq!(directory.all().len(), 2);
+        assert!(directory.all().iter().all(|tenant| tenant.event_retention_days == 30));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct TenantRecord {
     pub(crate) requests_per_second: u32,
     /// 0: the default.
     pub(crate) ingest_bytes_per_second: u64,
+    /// 0: forever.
+    pub(crate) event_retention_days: u32,
     pub(crate) created_at_us: i64,
     /// Number of its last change, over all tenants. Its etag.
     pub(crate) version: i64,
@@ -40,6 +42,7 @@ impl TenantRecord {
             }),
             created_at: Some(timestamp(self.created_at_us)),
             etag: self.etag(),
+            event_retention_days: self.event_retention_days,
         }
     }
 

@@ -21,16 +21,16 @@ const NAMESPACE: &str = "gateway";
 const NEXT_VERSION: &str = "UPDATE state SET version = version + 1 WHERE id = 1 RETURNING version";
 const GET_VERSION: &str = "SELECT version FROM state WHERE id = 1";
 const TENANTS_AFTER: &str = "SELECT id, display_name, time_zone, currency, modules, requests_per_second, ingest_bytes_per_second,
-        created_at_us, version
+        event_retention_days, created_at_us, version
     FROM tenant WHERE version > $1 ORDER BY version";
 const FIND_TENANT: &str = "SELECT id, display_name, time_zone, currency, modules, requests_per_second, ingest_bytes_per_second,
-        created_at_us, version
+        event_retention_days, created_at_us, version
     FROM tenant WHERE id = $1";
 const INSERT_TENANT: &str = "INSERT INTO tenant (id, display_name, time_zone, currency, modules, requests_per_second,
-        ingest_bytes_per_second, created_at_us, version)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING";
+        ingest_bytes_per_second, event_retention_days, created_at_us, version)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING";
 const UPDATE_TENANT: &str = "UPDATE tenant SET display_name = $2, time_zone = $3, currency = $4, modules = $5,
-        requests_per_second = $6, ingest_bytes_per_second = $7, version = $8
+        requests_per_second = $6, ingest_bytes_per_second = $7, event_retention_days = $8, version = $9
     WHERE id = $1";
 const FIND_KEY_BY_HASH: &str = "SELECT id, tenant, kind, role, display_name, source, created_at_us, revoked_at_us
     FROM api_key WHERE secret_sha256 = $1 AND revoked_at_us IS NULL";
@@ -67,6 +67,7 @@ struct TenantRow {
     modules: i64,
     requests_per_second: i64,
     ingest_bytes_per_second: i64,
+    event_retention_days: i64,
     created_at_us: i64,
     version: i64,
 }
@@ -81,6 +82,7 @@ impl TenantRow {
             modules: ModuleSet::from_bits(u8::try_from(self.modules).map_err(unreadable)?),
             requests_per_second: u32::try_from(self.requests_per_second).map_err(unreadable)?,
             ingest_bytes_per_second: u64::try_from(self.ingest_bytes_per_second).map_err(unreadable)?,
+            event_retention_days: u32::try_from(self.event_retention_days).map_err(unreadable)?,
             created_at_us: self.created_at_us,
             version: self.version,
         })
@@ -165,6 +167,7 @@ impl Store {
             .bind(i64::from(tenant.modules.bits()))
             .bind(i64::from(tenant.requests_per_second))
             .bind(stored(tenant.ingest_bytes_per_second))
+            .bind(i64::from(tenant.event_retention_days))
             .bind(tenant.created_at_us)
             .bind(version)
             .execute(conn).await.map(|done| done.rows_affected()))
@@ -200,6 +203,7 @@ impl Store {
             .bind(i64::from(after.modules.bits()))
             .bind(i64::from(after.requests_per_second))
             .bind(stored(after.ingest_bytes_per_second))
+            .bind(i64::from(after.event_retention_days))
             .bind(version)
             .execute(conn).await.map(|_| ()))
         .map_err(StoreError::from)?;

@@ -12,6 +12,10 @@ use crate::error::TenancyError;
 use crate::record::TenantRecord;
 
 const DISPLAY_NAME_CHARACTERS_MAX: usize = 200;
+/// A hundred years: more is a slip of the hand.
+const EVENT_RETENTION_DAYS_MAX: u32 = 36_500;
+/// Fields that an update may name.
+const CHANGEABLE: &str = "display_name, time_zone, currency, limits, event_retention_days";
 /// On for a tenant that is made without saying which.
 const DEFAULT_MODULES: [Module; 3] = [Module::Ingest, Module::Identity, Module::Analytics];
 
@@ -24,7 +28,10 @@ impl Tenancy {
         caller.require(Role::Operator)?;
         let asked = request.tenant.ok_or_else(|| TenancyError::field("tenant", "is missing"))?;
         let tenant = new_tenant(&asked, self.clock.now_us())?;
-        let detail = serde_json::json!({ "modules": names(tenant.modules), "time_zone": tenant.time_zone, "currency": tenant.currency });
+        let detail = serde_json::json!({
+            "modules": names(tenant.modules), "time_zone": tenant.time_zone, "currency": tenant.currency,
+            "event_retention_days": tenant.event_retention_days,
+        });
         let audit = self.audit(caller, Some(&tenant.id), "CreateTenant", detail.to_string());
         self.store.create_tenant(&tenant, &audit).await?;
         self.changed(&tenant.id).await
@@ -60,6 +67,7 @@ impl Tenancy {
         let detail = serde_json::json!({
             "fields": paths, "display_name": asked.display_name, "time_zone": asked.time_zone, "currency": asked.currency,
             "limits": asked.limits.map(|limits| [u64::from(limits.requests_per_second), limits.ingest_bytes_per_second]),
+            "event_retention_days": asked.event_retention_days,
         });
         let audit = self.audit(caller, Some(&id), "UpdateTenant", detail.to_string());
         self.store.change_tenant(&id, &audit, |before| updated(before, &asked, &paths)).await?;
@@ -121,6 +129,7 @@ fn new_tenant(asked: &proto::Tenant, now_us: i64) -> Result<TenantRecord, Tenanc
         modules,
         requests_per_second: limits.requests_per_second,
         ingest_bytes_per_second: limits.ingest_bytes_per_second,
+        event_retention_days: asked.event_retention_days,
         created_at_us: now_us,
         version: 0,
     };
@@ -134,7 +143,7 @@ fn updated(before: &TenantRecord, asked: &proto::Tenant, paths: &[String]) -> Re
     let limits = asked.limits.unwrap_or_default();
     let mut after = before.clone();
     if paths.is_empty() {
-        return Err(TenancyError::field("update_mask", "is missing; name the fields to change: display_name, time_zone, currency, limits"));
+        return Err(TenancyError::field("update_mask", format!("is missing; name the fields to change: {CHANGEABLE}")));
     }
     for path in paths {
         match path.as_str() {
@@ -146,9 +155,10 @@ fn updated(before: &TenantRecord, asked: &proto::Tenant, paths: &[String]) -> Re
                 after.ingest_bytes_per_second = limits.ingest_bytes_per_second;
             }
             "limits.requests_per_second" => after.requests_per_second = limits.requests_per_second,
+            "event_retention_days" => after.event_retention_days = asked.event_retention_days,
             "limits.ingest_bytes_per_second" => after.ingest_bytes_per_second = limits.ingest_bytes_per_second,
             other => {
-                let problem = format!("{other:?} cannot be changed here; display_name, time_zone, currency and limits can");
+                let problem = format!("{other:?} cannot be changed here; these can: {CHANGEABLE}");
                 return Err(TenancyError::field("update_mask", problem));
             }
         }
@@ -170,6 +180,9 @@ fn checked(tenant: TenantRecord) -> Result<TenantRecord, TenancyError> {
     }
     if tenant.ingest_bytes_per_second > INGEST_BYTES_PER_SECOND_MAX {
         fault("limits.ingest_bytes_per_second", format!("is above {INGEST_BYTES_PER_SECOND_MAX}; 0 stands for the default"));
+    }
+    if tenant.event_retention_days > EVENT_RETENTION_DAYS_MAX {
+        fault("event_retention_days", format!("is above {EVENT_RETENTION_DAYS_MAX}; 0 keeps events forever"));
     }
     if violations.is_empty() { Ok(tenant) } else { Err(TenancyError::Invalid(violations)) }
 }

@@ -205,6 +205,16 @@ async fn tenants_are_made_once_listed_in_pages_and_changed_by_mask_and_etag() {
         // The same again makes no difference and no new etag.
         let same = tenancy.update_tenant(change("", "Europe/Berlin")).await.expect("the same").into_inner();
         assert_eq!(same.etag, after.etag);
+
+        let keep = |days: u32| proto::UpdateTenantRequest {
+            tenant: Some(proto::Tenant { id: "a".into(), event_retention_days: days, ..Default::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["event_retention_days".into()] }),
+        };
+        let kept = tenancy.update_tenant(keep(90)).await.expect("changed").into_inner();
+        assert_eq!((kept.event_retention_days, kept.time_zone.as_str()), (90, "Europe/Berlin"));
+        let listed = tenancy.list_tenants(page("")).await.expect("a page").into_inner();
+        assert_eq!(listed.tenants.iter().map(|tenant| tenant.event_retention_days).collect::<Vec<_>>(), [90, 0]);
+        assert_eq!(tenancy.update_tenant(keep(40_000)).await.expect_err("a slip of the hand").code(), Code::InvalidArgument);
     }
 }
 

@@ -29,6 +29,23 @@ enum TenantCommand {
         /// ISO 4217 code.
         #[arg(long, default_value = "USD")]
         currency: String,
+        /// For how many days events are kept; 0 keeps them forever.
+        #[arg(long, default_value_t = 0)]
+        event_retention_days: u32,
+    },
+    /// Changes what is given of a tenant.
+    Update {
+        /// Its id.
+        id: String,
+        /// IANA zone of its reports.
+        #[arg(long)]
+        time_zone: Option<String>,
+        /// ISO 4217 code.
+        #[arg(long)]
+        currency: Option<String>,
+        /// For how many days events are kept; 0 keeps them forever. Older ones are out of reports at once, and soon removed.
+        #[arg(long)]
+        event_retention_days: Option<u32>,
     },
     /// Lists all tenants.
     List,
@@ -37,8 +54,26 @@ enum TenantCommand {
 pub(super) async fn tenant(process: &ProcessArgs, args: TenantArgs) -> anyhow::Result<()> {
     let mut client = args.server.connect(process).await?.tenancy();
     match args.command {
-        TenantCommand::Create { id, time_zone, currency } => {
-            let tenant = proto::Tenant { id, time_zone, currency, ..Default::default() };
+        TenantCommand::Update { id, time_zone, currency, event_retention_days } => {
+            let named = [
+                ("time_zone", time_zone.is_some()),
+                ("currency", currency.is_some()),
+                ("event_retention_days", event_retention_days.is_some()),
+            ];
+            let paths = named.into_iter().filter(|(_, is_given)| *is_given).map(|(field, _)| field.to_owned()).collect();
+            let tenant = proto::Tenant {
+                id,
+                time_zone: time_zone.unwrap_or_default(),
+                currency: currency.unwrap_or_default(),
+                event_retention_days: event_retention_days.unwrap_or_default(),
+                ..Default::default()
+            };
+            let request = proto::UpdateTenantRequest { tenant: Some(tenant), update_mask: Some(prost_types::FieldMask { paths }) };
+            let changed = client.update_tenant(request).await?.into_inner();
+            show_tenants(process.output(), vec![changed])
+        }
+        TenantCommand::Create { id, time_zone, currency, event_retention_days } => {
+            let tenant = proto::Tenant { id, time_zone, currency, event_retention_days, ..Default::default() };
             let made = client.create_tenant(proto::CreateTenantRequest { tenant: Some(tenant) }).await?.into_inner();
             show_tenants(process.output(), vec![made])
         }
@@ -61,12 +96,24 @@ fn show_tenants(output: Output, tenants: Vec<proto::Tenant>) -> anyhow::Result<(
     let modules = |tenant: &proto::Tenant| tenant.modules().filter_map(module_from_proto).map(Module::name).collect::<Vec<_>>();
     match output {
         Output::Json => print_json(
-            &tenants.iter().map(|t| json!({"id": t.id, "time_zone": t.time_zone, "currency": t.currency, "modules": modules(t)})).collect(),
+            &tenants
+                .iter()
+                .map(|t| {
+                    json!({
+                        "id": t.id, "time_zone": t.time_zone, "currency": t.currency, "modules": modules(t),
+                        "event_retention_days": t.event_retention_days,
+                    })
+                })
+                .collect(),
         ),
         Output::Table => {
-            let mut shown = table(&["tenant", "time zone", "currency", "modules"]);
+            let mut shown = table(&["tenant", "time zone", "currency", "modules", "days kept"]);
             for tenant in &tenants {
-                shown.add_row([&tenant.id, &tenant.time_zone, &tenant.currency, &modules(tenant).join(", ")]);
+                let days = match tenant.event_retention_days {
+                    0 => "all".to_owned(),
+                    days => days.to_string(),
+                };
+                shown.add_row([&tenant.id, &tenant.time_zone, &tenant.currency, &modules(tenant).join(", "), &days]);
             }
             say(shown)
         }

@@ -1,0 +1,2 @@
+-- For how many days events are kept; 0: forever.
+ALTER TABLE tenant ADD COLUMN event_retention_days INTEGER NOT NULL DEFAULT 0;
