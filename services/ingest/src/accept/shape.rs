@@ -21,6 +21,8 @@ pub const ID_BYTES_MAX: usize = 128;
 /// Longest address and user agent: real ones with campaign parameters go beyond a text's limit.
 const ADDRESS_BYTES_MAX: usize = 8_192;
 const CATEGORIES_MAX: usize = 5;
+/// Under this name analytics keeps traits beside events (`segue_analytics::scan::TRAITS`).
+const TRAITS_NAME: &str = "$traits";
 
 /// A message id is what duplicates are found by, so a faulty one cannot be kept.
 pub(super) fn message_id(id: &str) -> Option<Reason> {
@@ -82,6 +84,12 @@ fn kind_and_name(event: &mut Event, faults: &mut Vec<Reason>) {
         faults.push(reason(ReasonCode::TooLong, "name", format!("longer than {NAME_CHARS_MAX} characters")));
     } else if has_controls(&event.name) || event.name.trim().is_empty() {
         faults.push(reason(ReasonCode::InvalidValue, "name", "consists of blanks or contains control characters"));
+    } else if event.name == TRAITS_NAME {
+        faults.push(reason(
+            ReasonCode::InvalidValue,
+            "name",
+            format!("`{TRAITS_NAME}` is reserved: send traits with any event, or as IDENTIFY"),
+        ));
     }
 }
 

@@ -92,7 +92,7 @@ pub fn emit(
 
 fn resolved_event(prepared: Prepared, person: u32, device: u32, dimensions: super::enrich::Dimensions) -> ResolvedEvent {
     let Prepared { event, unregistered, time_us, received_at_us, original_time_us, sent_at_us, name, .. } = prepared;
-    let Event { message_id, kind, name: sent_name, mut properties, items, context, source, .. } = event;
+    let Event { message_id, kind, name: sent_name, mut properties, items, context, source, traits, .. } = event;
     let unknown: HashMap<String, Value> = unregistered.iter().filter_map(|name| properties.remove_entry(name)).collect();
     let context = context.unwrap_or_default();
     let original_name = if sent_name == name { String::new() } else { sent_name };
@@ -114,5 +114,6 @@ fn resolved_event(prepared: Prepared, person: u32, device: u32, dimensions: supe
         account_id: context.account_id,
         kind,
         source,
+        traits,
     }
 }

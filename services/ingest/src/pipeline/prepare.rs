@@ -32,7 +32,7 @@ pub struct TenantEvents {
 /// An event that waits for its person.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What is left of the event: identifiers and traits are with the subject.
+    /// What is left of the event: identifiers, and the traits of an account, are with the subject.
     pub event: Event,
     /// Properties that the taxonomy does not know.
     pub unregistered: Vec<String>,
@@ -151,11 +151,16 @@ impl Preparer<'_> {
         };
         let account_id = account_of(&event);
         let dimensions = self.enricher.dimensions_of(&mut event);
+        // Traits of a person go to identity and on with the event; those of an account are identity's alone.
+        let traits = match event.kind() {
+            EventKind::Group => std::mem::take(&mut event.traits),
+            _ => event.traits.clone(),
+        };
         let subject = Subject {
             identifiers: std::mem::take(&mut event.identifiers),
             time_us,
             kind: event.kind,
-            traits: std::mem::take(&mut event.traits),
+            traits,
             previous_id: std::mem::take(&mut event.previous_id),
             logout: name == LOGOUT,
             account_id,

@@ -41,6 +41,7 @@ fn faulty() -> Vec<Case> {
     vec![
         ("no name", changed(|e| e.name.clear()), Quarantined, one(R::MissingField, "name")),
         ("a long name", changed(|e| e.name = "가".repeat(129)), Quarantined, one(R::TooLong, "name")),
+        ("a reserved name", changed(|e| e.name = "$traits".into()), Quarantined, one(R::InvalidValue, "name")),
         ("a name with NUL", changed(|e| e.name = "a\0b".into()), Quarantined, one(R::InvalidValue, "name")),
         ("no time", changed(|e| e.time = None), Quarantined, one(R::MissingField, "time")),
         ("too old", at(event("df_login"), 0), Quarantined, one(R::TimeOutOfRange, "time")),

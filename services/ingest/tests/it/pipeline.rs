@@ -759,8 +759,9 @@ async fn identity_is_told_the_account_of_group_events_alone() {
     let told: Vec<(EventKind, &str, usize)> =
         subjects.iter().map(|subject| (subject.kind(), subject.account_id.as_str(), subject.traits.len())).collect();
     assert_eq!(told, [(EventKind::Group, "acme", 1), (EventKind::Identify, "", 1)]);
-    let resolved: Vec<String> = world.resolved().await.into_iter().map(|(_, event)| event.account_id).collect();
-    assert_eq!(resolved, ["acme", "acme"], "the events themselves keep it");
+    let resolved: Vec<(String, usize)> =
+        world.resolved().await.into_iter().map(|(_, event)| (event.account_id, event.traits.len())).collect();
+    assert_eq!(resolved, [("acme".to_owned(), 0), ("acme".to_owned(), 1)], "the events themselves keep it, and traits of persons");
 }
 
 /// Prints events per second through the pipeline, with an identity that costs little.
