@@ -71,6 +71,12 @@ impl TempLog {
         self.config.clone()
     }
 
+    /// With another number of partitions. Call it before the log is opened for the first time.
+    pub fn with_partitions(mut self, partitions: u16) -> TempLog {
+        self.config.partitions = partitions;
+        self
+    }
+
     /// Opens it. An embedded log must be closed before it is opened again.
     pub async fn open(&self) -> Result<Log, LogError> {
         Log::open(self.config()).await

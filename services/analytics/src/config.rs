@@ -26,6 +26,8 @@ pub struct Config {
     pub checkpoint_interval_ms: u64,
     /// Memory of decoded columns.
     pub cache_bytes_max: u64,
+    /// Memory of decoded columns that one query holds on to while it goes through the persons, where the cache is too small.
+    pub pass_bytes_max: u64,
     /// How often files are looked through for merges.
     pub merge_interval_ms: u64,
     /// So many files of about one size and day are merged.
@@ -36,6 +38,9 @@ pub struct Config {
     pub merge_bytes_max: u64,
     /// Files of one month are merged when the month has been over for so many days.
     pub month_after_days: u32,
+    /// How often files are looked through for rows of deleted persons and events that are kept no longer: unseen at once, they are
+    /// gone from files after this time at most.
+    pub purge_interval_ms: u64,
     /// Files in the lake that the catalogue does not know are deleted at start when they are older than this: another process
     /// may be writing younger ones. 0 where one process alone uses the lake.
     pub sweep_age_ms_min: u64,
@@ -66,11 +71,13 @@ impl Default for Config {
             snapshot_age_ms_max: 20,
             checkpoint_interval_ms: 1_000,
             cache_bytes_max: 1 << 30,
+            pass_bytes_max: 256 << 20,
             merge_interval_ms: 5_000,
             merge_files_min: 8,
-            merge_rows_max: 4_000_000,
-            merge_bytes_max: 256 << 20,
+            merge_rows_max: 64_000_000,
+            merge_bytes_max: 4 << 30,
             month_after_days: 7,
+            purge_interval_ms: 3_600_000,
             sweep_age_ms_min: 3_600_000,
             queries_max: 4,
             queries_waiting_max: 64,
@@ -102,6 +109,7 @@ impl Config {
             ("checkpoint_interval_ms", self.checkpoint_interval_ms),
             ("merge_interval_ms", self.merge_interval_ms),
             ("merge_rows_max", self.merge_rows_max),
+            ("purge_interval_ms", self.purge_interval_ms),
             ("merge_bytes_max", self.merge_bytes_max),
             ("queries_max", self.queries_max as u64),
             ("query_ms_max", self.query_ms_max),

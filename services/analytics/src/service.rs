@@ -25,7 +25,11 @@ use crate::error::AnalyticsError;
 use crate::funnel;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
+use crate::scan::timestamp_of;
 use crate::{dimension_values, path, report, retention, sessions, timeline};
+
+/// Longest id of a request.
+const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// The service.
 pub(crate) struct Service {
@@ -65,9 +69,9 @@ impl Service {
     }
 
     /// The caller's tenant, with its index in memory.
-    async fn tenant<T>(&self, request: &Request<T>) -> Result<Arc<Tenant>, AnalyticsError> {
+    async fn tenant<T>(&self, request: &Request<T>, role: Role) -> Result<Arc<Tenant>, AnalyticsError> {
         let caller = Caller::of(request)?;
-        let id = caller.tenant_with(Role::Analyst)?;
+        let id = caller.tenant_with(role)?;
         // The gateway knows the tenant, or the call would not be here: the directory is behind, which passes.
         let tenant = self.tenants.get(id).ok_or_else(|| AnalyticsError::TenantUnknown { tenant: id.to_string() })?;
         if !tenant.modules.contains(Module::Analytics) {
@@ -83,7 +87,7 @@ impl Service {
         Q: Send + 'static,
         A: Send + 'static,
     {
-        let tenant = self.tenant(&request).await?;
+        let tenant = self.tenant(&request, Role::Analyst).await?;
         let permit = {
             let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&self.waiting);
@@ -161,9 +165,9 @@ impl AnalyticsService for Service {
 
     async fn delete_person_events(
         &self,
-        _request: Request<DeletePersonEventsRequest>,
+        request: Request<DeletePersonEventsRequest>,
     ) -> Result<Response<DeletePersonEventsResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+        reply(self.delete_person(request).await)
     }
 
     async fn list_dimension_values(
@@ -183,8 +187,26 @@ impl AnalyticsService for Service {
 }
 
 impl Service {
+    async fn delete_person(&self, request: Request<DeletePersonEventsRequest>) -> Result<DeletePersonEventsResponse, AnalyticsError> {
+        let tenant = self.tenant(&request, Role::Admin).await?;
+        let DeletePersonEventsRequest { person, request_id } = request.into_inner();
+        if person == 0 {
+            return Err(QueryError::invalid("person", "is missing: person numbers start at 1").into());
+        }
+        if request_id.len() > REQUEST_ID_BYTES_MAX {
+            let problem = format!("is {} bytes long; use at most {REQUEST_ID_BYTES_MAX}", request_id.len());
+            return Err(QueryError::invalid("request_id", problem).into());
+        }
+        let deletion = self.index.delete_person(&tenant.id, person, &request_id).await?;
+        if deletion.asked != person {
+            let problem = format!("was used to delete person {}; use a new one for another", deletion.asked);
+            return Err(QueryError::invalid("request_id", problem).into());
+        }
+        Ok(DeletePersonEventsResponse { person: deletion.person, deleted_at: Some(timestamp_of(deletion.deleted_us)) })
+    }
+
     async fn status(&self, request: Request<GetIndexStatusRequest>) -> Result<GetIndexStatusResponse, AnalyticsError> {
-        let tenant = self.tenant(&request).await?;
+        let tenant = self.tenant(&request, Role::Analyst).await?;
         self.index.status(&tenant.id).await
     }
 }

@@ -1,12 +1,13 @@
 //! The catalogue: all SQL of the index. Publishing files, dropping merged ones and advancing positions is one transaction.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use segue_model::TenantId;
 use segue_store::{Db, Migrations, Run, StoreError, Tx, on_db, on_tx};
 use sqlx::migrate::Migrator;
 
 use crate::index::files::{FileEntry, Group};
+use crate::index::redirects::{PersonChanges, Settled};
 use crate::scan::{PropertyScope, PropertyType, StoredProperty};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -39,9 +40,26 @@ const PUT_SKIPPED: &str = "INSERT INTO skipped (tenant, partition_id, position) 
 const DELETE_SKIPPED: &str = "DELETE FROM skipped WHERE tenant = $1 AND partition_id = $2";
 
 const LIST_REDIRECTS: &str = "SELECT person_from, person_into FROM redirect WHERE tenant = $1";
+const FIND_REDIRECT: &str = "SELECT person_into, link FROM redirect WHERE tenant = $1 AND person_from = $2";
 const PUT_REDIRECT: &str = "INSERT INTO redirect (tenant, person_from, person_into, link) VALUES ($1, $2, $3, $4)
     ON CONFLICT (tenant, person_from) DO UPDATE SET person_into = excluded.person_into, link = excluded.link
     WHERE redirect.link < excluded.link";
+// The row stays, so that an earlier merge that is read again changes nothing.
+const UNDO_REDIRECT: &str = "UPDATE redirect SET person_into = person_from, link = $4
+    WHERE tenant = $1 AND person_from = $2 AND person_into = $3 AND link < $4";
+const LIST_UNDONE: &str = "SELECT person_from, person_into, link FROM undone_merge WHERE tenant = $1";
+const PUT_UNDONE: &str = "INSERT INTO undone_merge (tenant, person_from, person_into, link) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (tenant, person_from, person_into) DO UPDATE SET link = excluded.link";
+const DELETE_UNDONE: &str = "DELETE FROM undone_merge WHERE tenant = $1 AND person_from = $2 AND person_into = $3 AND link <= $4";
+
+const FIND_DELETION: &str = "SELECT asked, person, deleted_us FROM deletion WHERE tenant = $1 AND request_id = $2";
+const INSERT_DELETION: &str = "INSERT INTO deletion (tenant, request_id, asked, person, deleted_us) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT DO NOTHING";
+const FORGET_DELETIONS: &str = "DELETE FROM deletion WHERE tenant = $1 AND deleted_us < $2";
+const LIST_DELETED: &str = "SELECT origin, until_us FROM deleted_origin WHERE tenant = $1";
+const PUT_DELETED: &str = "INSERT INTO deleted_origin (tenant, origin, until_us) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant, origin) DO UPDATE SET until_us = excluded.until_us WHERE deleted_origin.until_us < excluded.until_us";
+const FORGET_DELETED: &str = "DELETE FROM deleted_origin WHERE tenant = $1 AND origin = $2 AND until_us = $3";
 
 const LIST_PROPERTIES: &str = "SELECT scope, name, kind FROM property WHERE tenant = $1";
 const PUT_PROPERTY: &str = "INSERT INTO property (tenant, scope, name, kind) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
@@ -50,7 +68,7 @@ const PUT_PROPERTY: &str = "INSERT INTO property (tenant, scope, name, kind) VAL
 pub(crate) struct StoredTenant {
     pub(crate) files: Vec<FileEntry>,
     pub(crate) flushed: BTreeMap<u16, u64>,
-    pub(crate) redirects: HashMap<u32, u32>,
+    pub(crate) changes: PersonChanges,
     pub(crate) properties: Vec<StoredProperty>,
 }
 
@@ -100,13 +118,26 @@ pub(crate) struct Publication {
     pub(crate) checkpoint: Checkpoint,
 }
 
-/// One record of who became part of whom.
-#[derive(Debug, Clone)]
+/// One record of who became part of whom, or no longer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewRedirect {
     pub(crate) tenant: TenantId,
     pub(crate) from: u32,
     pub(crate) into: u32,
     pub(crate) link: u64,
+    /// The merge is undone.
+    pub(crate) undone: bool,
+}
+
+/// A deletion of what a person did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// The number that was asked for.
+    pub asked: u32,
+    /// Its survivor, who is deleted with all who are part of it.
+    pub person: u32,
+    /// What was received up to this moment (microseconds UTC) is deleted.
+    pub deleted_us: i64,
 }
 
 /// The catalogue in the service's store. Cheap to clone.
@@ -169,14 +200,13 @@ impl Catalogue {
         let mut tx = self.db.read().await?;
         let files: Vec<FileRow> = on_tx!(tx, conn => sqlx::query_as(LIST_FILES).bind(id).fetch_all(conn).await)?;
         let flushed: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_FLUSHED).bind(id).fetch_all(conn).await)?;
-        let redirects: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_REDIRECTS).bind(id).fetch_all(conn).await)?;
+        let changes = load_changes(&mut tx, id).await?;
         let properties: Vec<(i64, String, String)> = on_tx!(tx, conn => sqlx::query_as(LIST_PROPERTIES).bind(id).fetch_all(conn).await)?;
         tx.rollback().await?;
-        let person = |number: i64| u32::try_from(number).unwrap_or(0);
         Ok(StoredTenant {
             files: files.into_iter().map(FileRow::into_entry).collect(),
             flushed: flushed.into_iter().map(|(number, position)| (partition(number), unsigned(position))).collect(),
-            redirects: redirects.into_iter().map(|(from, into)| (person(from), person(into))).collect(),
+            changes,
             properties: properties
                 .into_iter()
                 .filter_map(|(scope, name, kind)| {
@@ -265,24 +295,130 @@ impl Catalogue {
         tx.commit().await
     }
 
-    /// Stores merged persons, together with the position on the log that they came from.
+    /// Stores merges of persons and what became of them, in their order, together with the position on the log that they came from.
     pub(crate) async fn put_redirects(&self, redirects: &[NewRedirect], topic: &str, number: u16, position: u64) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         for redirect in redirects {
-            on_tx!(tx, conn => sqlx::query(PUT_REDIRECT)
-                .bind(redirect.tenant.as_str()).bind(i64::from(redirect.from)).bind(i64::from(redirect.into)).bind(signed(redirect.link))
-                .run(conn).await)?;
+            if redirect.undone { undo_redirect(&mut tx, redirect).await? } else { put_redirect(&mut tx, redirect).await? }
         }
         put_position(&mut tx, topic, number, position).await?;
         tx.commit().await
     }
+
+    /// Who is part of whom, whose rows are deleted.
+    pub(crate) async fn changes(&self, tenant: &TenantId) -> Result<PersonChanges, StoreError> {
+        let mut tx = self.db.read().await?;
+        let changes = load_changes(&mut tx, tenant.as_str()).await?;
+        tx.rollback().await?;
+        Ok(changes)
+    }
+
+    /// Stores that the rows of some origins are deleted. When that happened before under the same request, gives what was answered
+    /// then, and nothing changes. An empty request is never the same as another.
+    pub(crate) async fn delete(
+        &self,
+        tenant: &TenantId,
+        request_id: &str,
+        deletion: Deletion,
+        origins: &BTreeSet<u32>,
+    ) -> Result<Option<Deletion>, StoreError> {
+        let id = tenant.as_str();
+        let mut tx = self.db.begin().await?;
+        if !request_id.is_empty() {
+            let Deletion { asked, person, deleted_us } = deletion;
+            let is_new = on_tx!(tx, conn => sqlx::query(INSERT_DELETION)
+                .bind(id).bind(request_id).bind(i64::from(asked)).bind(i64::from(person)).bind(deleted_us)
+                .run(conn).await)?;
+            if is_new == 0 {
+                let (asked, person, deleted_us): (i64, i64, i64) =
+                    on_tx!(tx, conn => sqlx::query_as(FIND_DELETION).bind(id).bind(request_id).fetch_one(conn).await)?;
+                tx.rollback().await?;
+                return Ok(Some(Deletion { asked: person_number(asked), person: person_number(person), deleted_us }));
+            }
+        }
+        for origin in origins {
+            on_tx!(tx, conn => sqlx::query(PUT_DELETED).bind(id).bind(i64::from(*origin)).bind(deletion.deleted_us).run(conn).await)?;
+        }
+        tx.commit().await?;
+        Ok(None)
+    }
+
+    /// Forgets changes that no row is concerned by any more, and answers to requests from before a moment.
+    pub(crate) async fn forget(&self, tenant: &TenantId, settled: &Settled, before_us: i64) -> Result<(), StoreError> {
+        let id = tenant.as_str();
+        let mut tx = self.db.begin().await?;
+        for (origin, until_us) in &settled.deleted {
+            on_tx!(tx, conn => sqlx::query(FORGET_DELETED).bind(id).bind(i64::from(*origin)).bind(*until_us).run(conn).await)?;
+        }
+        for ((from, into), link) in &settled.undone {
+            delete_undone(&mut tx, id, (*from, *into), *link).await?;
+        }
+        on_tx!(tx, conn => sqlx::query(FORGET_DELETIONS).bind(id).bind(before_us).run(conn).await)?;
+        tx.commit().await
+    }
+}
+
+/// Person numbers fit 32 bits.
+fn person_number(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+async fn load_changes(tx: &mut Tx, tenant: &str) -> Result<PersonChanges, StoreError> {
+    let steps: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_REDIRECTS).bind(tenant).fetch_all(conn).await)?;
+    let undone: Vec<(i64, i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_UNDONE).bind(tenant).fetch_all(conn).await)?;
+    let deleted: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(LIST_DELETED).bind(tenant).fetch_all(conn).await)?;
+    Ok(PersonChanges {
+        steps: steps
+            .into_iter()
+            .filter(|(from, into)| from != into)
+            .map(|(from, into)| (person_number(from), person_number(into)))
+            .collect(),
+        undone: undone.into_iter().map(|(from, into, link)| ((person_number(from), person_number(into)), unsigned(link))).collect(),
+        deleted: deleted.into_iter().map(|(origin, until_us)| (person_number(origin), until_us)).collect(),
+    })
+}
+
+async fn put_redirect(tx: &mut Tx, redirect: &NewRedirect) -> Result<(), StoreError> {
+    let NewRedirect { tenant, from, into, link, .. } = redirect;
+    let known: Option<(i64, i64)> =
+        on_tx!(tx, conn => sqlx::query_as(FIND_REDIRECT).bind(tenant.as_str()).bind(i64::from(*from)).fetch_optional(conn).await)?;
+    if known.is_some_and(|(_, known)| known >= signed(*link)) {
+        return Ok(());
+    }
+    on_tx!(tx, conn => sqlx::query(PUT_REDIRECT)
+        .bind(tenant.as_str()).bind(i64::from(*from)).bind(i64::from(*into)).bind(signed(*link))
+        .run(conn).await)?;
+    delete_undone(tx, tenant.as_str(), (*from, *into), *link).await?;
+    // One that was part of another leaves it.
+    match known.map(|(into, _)| person_number(into)) {
+        Some(before) if before != *into && before != *from => put_undone(tx, tenant.as_str(), (*from, before), *link).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn undo_redirect(tx: &mut Tx, redirect: &NewRedirect) -> Result<(), StoreError> {
+    let NewRedirect { tenant, from, into, link, .. } = redirect;
+    let undone = on_tx!(tx, conn => sqlx::query(UNDO_REDIRECT)
+        .bind(tenant.as_str()).bind(i64::from(*from)).bind(i64::from(*into)).bind(signed(*link))
+        .run(conn).await)?;
+    if undone == 0 { Ok(()) } else { put_undone(tx, tenant.as_str(), (*from, *into), *link).await }
+}
+
+async fn put_undone(tx: &mut Tx, tenant: &str, (from, into): (u32, u32), link: u64) -> Result<(), StoreError> {
+    on_tx!(tx, conn => sqlx::query(PUT_UNDONE).bind(tenant).bind(i64::from(from)).bind(i64::from(into)).bind(signed(link)).run(conn).await)?;
+    Ok(())
+}
+
+async fn delete_undone(tx: &mut Tx, tenant: &str, (from, into): (u32, u32), link: u64) -> Result<(), StoreError> {
+    on_tx!(tx, conn => sqlx::query(DELETE_UNDONE).bind(tenant).bind(i64::from(from)).bind(i64::from(into)).bind(signed(link)).run(conn).await)?;
+    Ok(())
 }
 
 async fn insert_file(tx: &mut Tx, tenant: &str, now_us: i64, file: &FileEntry) -> Result<(), StoreError> {
     // Strings and numbers always become JSON.
     let groups = serde_json::to_string(&file.groups).unwrap_or_default();
     on_tx!(tx, conn => sqlx::query(INSERT_FILE)
-        .bind(tenant).bind(&file.name).bind(file.days.0).bind(file.days.1).bind(signed(file.rows())).bind(signed(file.bytes))
+        .bind(tenant).bind(&file.name).bind(file.days.0).bind(file.days.1).bind(signed(file.event_rows())).bind(signed(file.bytes))
         .bind(signed(file.footer_bytes)).bind(file.footer_checksum.cast_signed()).bind(&groups).bind(now_us)
         .run(conn).await)?;
     Ok(())

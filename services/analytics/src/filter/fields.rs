@@ -35,6 +35,8 @@ impl Vocabulary {
                 PropertyScope::Item => {
                     vocabulary.items.insert(property.name, property.kind);
                 }
+                // A field of persons, not of events.
+                PropertyScope::Trait => {}
             }
         }
         vocabulary

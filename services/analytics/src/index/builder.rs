@@ -9,13 +9,13 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use segue_model::dimension::DIMENSIONS;
-use segue_proto::events::v1::{EventKind, ResolvedEvent};
+use segue_proto::events::v1::{EventKind, ResolvedEvent, Value};
 
 use super::items::{ItemsColumn, value_of};
 use super::property::{MapColumn, Properties, PropertyColumn, kind_type};
 use super::run::MemoryRun;
 use super::text::TextColumn;
-use crate::scan::{Column, PropertyScope, value_type};
+use crate::scan::{Column, PropertyScope, TRAITS, value_type};
 
 /// Columns of one event.
 #[derive(Default)]
@@ -34,6 +34,7 @@ struct EventBuilder {
     /// By code − 1; `None` until the first event that carries it.
     dimensions: Vec<Option<TextColumn>>,
     properties: HashMap<String, PropertyColumn>,
+    traits: HashMap<String, PropertyColumn>,
     unregistered: Option<MapColumn>,
     items: Option<ItemsColumn>,
     value: Vec<Option<i128>>,
@@ -46,7 +47,9 @@ struct EventBuilder {
 #[derive(Default)]
 pub(crate) struct Builder {
     events: HashMap<Arc<str>, EventBuilder>,
+    traits: Option<EventBuilder>,
     rows: usize,
+    event_rows: usize,
     bytes: usize,
 }
 
@@ -54,9 +57,14 @@ pub(crate) struct Builder {
 const ROW_BYTES: usize = 80;
 
 impl Builder {
-    /// Events in it.
+    /// Rows in it.
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Those of them that are events.
+    pub(crate) fn event_rows(&self) -> usize {
+        self.event_rows
     }
 
     /// About so many bytes of memory.
@@ -64,36 +72,45 @@ impl Builder {
         self.bytes
     }
 
-    /// Adds an event. Only TRACK, PAGE and SCREEN are something that happened: false for others, which are left out.
+    /// Adds an event. Only TRACK, PAGE and SCREEN are something that happened; what others say, and the traits of any, goes to
+    /// [`TRAITS`]. The two rows of one event share their sequence, in runs of their own. False: it led to no row.
     pub(crate) fn append(&mut self, event: &ResolvedEvent, sequence: u64, known: &mut Properties) -> Result<bool, ArrowError> {
-        match event.kind() {
-            EventKind::Unspecified | EventKind::Track | EventKind::Page | EventKind::Screen => {}
-            EventKind::Identify | EventKind::Group | EventKind::Alias => return Ok(false),
-        }
-        if event.name.is_empty() {
-            return Ok(false);
-        }
-        let columns = match self.events.get_mut(event.name.as_str()) {
-            Some(columns) => columns,
-            None => self.events.entry(event.name.as_str().into()).or_default(),
+        let happened = match event.kind() {
+            // Ingest does not let the reserved name through.
+            EventKind::Unspecified | EventKind::Track | EventKind::Page | EventKind::Screen => {
+                !event.name.is_empty() && event.name != TRAITS
+            }
+            EventKind::Identify | EventKind::Group | EventKind::Alias => false,
         };
-        self.bytes += columns.append(event, sequence, known)?;
-        self.rows += 1;
-        Ok(true)
+        if happened {
+            let columns = match self.events.get_mut(event.name.as_str()) {
+                Some(columns) => columns,
+                None => self.events.entry(event.name.as_str().into()).or_default(),
+            };
+            self.bytes += columns.append(event, sequence, known)?;
+            self.rows += 1;
+            self.event_rows += 1;
+        }
+        // A person of whom nothing else is said is known all the same.
+        let tells = !event.traits.is_empty() || matches!(event.kind(), EventKind::Identify | EventKind::Group | EventKind::Alias);
+        if tells {
+            self.bytes += self.traits.get_or_insert_default().append_traits(event, sequence, known)?;
+            self.rows += 1;
+        }
+        Ok(happened || tells)
     }
 
     /// Everything as sorted runs, ordered by event.
     pub(crate) fn finish(self) -> Result<Vec<MemoryRun>, ArrowError> {
-        let sorted: BTreeMap<Arc<str>, EventBuilder> = self.events.into_iter().collect();
+        let traits = self.traits.map(|columns| (TRAITS.into(), columns));
+        let sorted: BTreeMap<Arc<str>, EventBuilder> = self.events.into_iter().chain(traits).collect();
         sorted.into_iter().map(|(event, columns)| columns.finish(event)).collect()
     }
 }
 
 impl EventBuilder {
-    /// Adds a row; returns by how many bytes the columns grew.
-    fn append(&mut self, event: &ResolvedEvent, sequence: u64, known: &mut Properties) -> Result<usize, ArrowError> {
-        let row = self.person.len();
-        let mut bytes = ROW_BYTES + event.message_id.len();
+    /// Adds what every row has; returns by how many bytes the columns grew.
+    fn append_fixed(&mut self, event: &ResolvedEvent, sequence: u64) -> usize {
         self.person.push(event.person);
         self.device.push(event.device);
         self.ts.push(event.time_us);
@@ -101,6 +118,27 @@ impl EventBuilder {
         self.sequence.push(sequence);
         self.kind.push(event.kind().max(EventKind::Track) as u8);
         self.message_id.append_value(&event.message_id);
+        ROW_BYTES + event.message_id.len()
+    }
+
+    /// Adds the traits that an event states; returns by how many bytes the columns grew.
+    fn append_traits(&mut self, event: &ResolvedEvent, sequence: u64, known: &mut Properties) -> Result<usize, ArrowError> {
+        let row = self.person.len();
+        let mut bytes = self.append_fixed(event, sequence);
+        self.value.push(None);
+        self.skipped_items.push(0);
+        let mut misfits = Vec::new();
+        bytes += append_typed(&mut self.traits, PropertyScope::Trait, row, &event.traits, known, &mut misfits);
+        if !misfits.is_empty() {
+            bytes += self.unregistered.get_or_insert_default().set(row, misfits.into_iter())?;
+        }
+        Ok(bytes)
+    }
+
+    /// Adds a row; returns by how many bytes the columns grew.
+    fn append(&mut self, event: &ResolvedEvent, sequence: u64, known: &mut Properties) -> Result<usize, ArrowError> {
+        let row = self.person.len();
+        let mut bytes = self.append_fixed(event, sequence);
         let texts = [
             (&mut self.session_id, &event.session_id),
             (&mut self.account_id, &event.account_id),
@@ -137,24 +175,8 @@ impl EventBuilder {
     }
 
     fn append_properties(&mut self, row: usize, event: &ResolvedEvent, known: &mut Properties) -> Result<usize, ArrowError> {
-        let mut bytes = 0;
         let mut misfits = Vec::new();
-        for (name, value) in &event.properties {
-            let Some(kind) = &value.kind else { continue };
-            let Some(stored) = known.type_of(PropertyScope::Event, name, kind_type(kind)) else {
-                misfits.push((name, value));
-                continue;
-            };
-            let column = match self.properties.get_mut(name.as_str()) {
-                Some(column) => column,
-                None => self.properties.entry(name.clone()).or_insert_with(|| PropertyColumn::new(stored)),
-            };
-            match column.set(row, kind) {
-                Some(grown) => bytes += grown,
-                // Kept where a value of any type fits.
-                None => misfits.push((name, value)),
-            }
-        }
+        let mut bytes = append_typed(&mut self.properties, PropertyScope::Event, row, &event.properties, known, &mut misfits);
         let rest = || event.unregistered.iter().chain(misfits.iter().copied()).filter(|(_, value)| value.kind.is_some());
         if rest().next().is_some() {
             for (name, value) in rest() {
@@ -197,10 +219,12 @@ impl EventBuilder {
                 columns.push((Column::Dimension(code), texts.finish(rows)?));
             }
         }
-        let mut properties: Vec<_> = self.properties.into_iter().collect();
-        properties.sort_by(|one, other| one.0.cmp(&other.0));
-        for (name, column) in properties {
-            columns.push((Column::Property(name), column.finish(rows)?));
+        let of_columns = |(name, column)| (Column::Property(name), column);
+        let mut typed: Vec<(Column, PropertyColumn)> = self.properties.into_iter().map(of_columns).collect();
+        typed.extend(self.traits.into_iter().map(|(name, column)| (Column::Trait(name), column)));
+        typed.sort_by_cached_key(|(column, _)| column.name());
+        for (column, values) in typed {
+            columns.push((column, values.finish(rows)?));
         }
         if let Some(items) = self.items {
             let values: Decimal128Array = self.value.into_iter().collect();
@@ -216,4 +240,33 @@ impl EventBuilder {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         MemoryRun::sorted(event, RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
     }
+}
+
+/// Puts the values of a row into typed columns; what does not fit its column's type goes to `misfits`, to be kept where a value of
+/// any type fits. Returns by how many bytes the columns grew.
+fn append_typed<'a>(
+    columns: &mut HashMap<String, PropertyColumn>,
+    scope: PropertyScope,
+    row: usize,
+    values: &'a HashMap<String, Value>,
+    known: &mut Properties,
+    misfits: &mut Vec<(&'a String, &'a Value)>,
+) -> usize {
+    let mut bytes = 0;
+    for (name, value) in values {
+        let Some(kind) = &value.kind else { continue };
+        let Some(stored) = known.type_of(scope, name, kind_type(kind)) else {
+            misfits.push((name, value));
+            continue;
+        };
+        let column = match columns.get_mut(name.as_str()) {
+            Some(column) => column,
+            None => columns.entry(name.clone()).or_insert_with(|| PropertyColumn::new(stored)),
+        };
+        match column.set(row, kind) {
+            Some(grown) => bytes += grown,
+            None => misfits.push((name, value)),
+        }
+    }
+    bytes
 }

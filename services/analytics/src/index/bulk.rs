@@ -3,18 +3,16 @@
 //! The log is made for what comes in; a history of a hundred million events would pass through it only to be written to files
 //! again. What was built of it is published in one transaction, so an import happens as a whole or not at all.
 
-use anyhow::Context;
 use segue_model::TenantId;
 use segue_proto::events::v1::ResolvedEvent;
-use tokio::sync::mpsc;
 
 use super::Index;
 use super::builder::Builder;
 use super::files::FileEntry;
 use super::flush::files_of;
+use super::lake::Lake;
 use super::property::Properties;
 use super::run::Piece;
-use super::write::WrittenFile;
 use crate::config::Config;
 use crate::scan::StoredProperty;
 use crate::store::{Publication, Published};
@@ -22,6 +20,7 @@ use crate::store::{Publication, Published};
 /// What was built.
 struct Built {
     rows: u64,
+    files: Vec<FileEntry>,
     properties: Vec<StoredProperty>,
 }
 
@@ -42,18 +41,12 @@ impl Index {
         let shared = &self.shared;
         anyhow::ensure!(shared.is_on(tenant), "analytics of tenant {tenant} is off; switch it on before importing");
         let known = shared.load(tenant).await?.with(|state| state.properties.clone());
-        let (writes, mut written) = mpsc::channel::<WrittenFile>(1);
         let work = tokio::task::spawn_blocking({
-            let (tenant, config) = (tenant.clone(), shared.config.clone());
-            move || build(&tenant, &config, known, first, events, &writes)
+            let (tenant, lake, config) = (tenant.clone(), shared.lake.clone(), shared.config.clone());
+            move || build(&tenant, &lake, &config, known, first, events)
         });
-        let mut files = Vec::new();
-        while let Some(file) = written.recv().await {
-            shared.lake.write(&file.entry.name, file.content).await.with_context(|| format!("writing {}", file.entry.name))?;
-            files.push(file.entry);
-        }
         let built = work.await??;
-        self.publish_import(tenant, files, built.properties).await?;
+        self.publish_import(tenant, built.files, built.properties).await?;
         Ok(built.rows)
     }
 
@@ -82,22 +75,21 @@ impl Index {
     }
 }
 
-/// Builds files of about the size of a flush, and hands them out one by one.
+/// Writes files of about the size of a flush.
 fn build(
     tenant: &TenantId,
+    lake: &Lake,
     config: &Config,
     mut known: Properties,
     first: u64,
     events: impl Iterator<Item = anyhow::Result<ResolvedEvent>>,
-    writes: &mpsc::Sender<WrittenFile>,
 ) -> anyhow::Result<Built> {
     let mut builder = Builder::default();
     let mut rows = 0;
-    let finish = |builder: &mut Builder| -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    let mut finish = |builder: &mut Builder| -> anyhow::Result<()> {
         let piece = Piece::new(std::mem::take(builder).finish()?);
-        for file in files_of(tenant, &piece)? {
-            writes.blocking_send(file).ok().context("the import was given up")?;
-        }
+        files.extend(files_of(tenant, lake, &piece)?);
         Ok(())
     };
     for (number, event) in (first..).zip(events) {
@@ -111,5 +103,5 @@ fn build(
     if builder.rows() > 0 {
         finish(&mut builder)?;
     }
-    Ok(Built { rows, properties: known.take_unsaved() })
+    Ok(Built { rows, files, properties: known.take_unsaved() })
 }

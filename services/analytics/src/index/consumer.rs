@@ -234,21 +234,24 @@ impl Shared {
     }
 
     fn redirect(&self, redirects: &[NewRedirect]) {
-        let mut by_tenant: BTreeMap<&TenantId, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut by_tenant: BTreeMap<&TenantId, Vec<&NewRedirect>> = BTreeMap::new();
         for redirect in redirects {
-            by_tenant.entry(&redirect.tenant).or_default().push((redirect.from, redirect.into));
+            by_tenant.entry(&redirect.tenant).or_default().push(redirect);
         }
-        for (tenant, steps) in by_tenant {
-            if let Some(tenant) = self.find(tenant) {
-                tenant.redirect(steps.into_iter());
-            }
+        for (tenant, redirects) in by_tenant {
+            let Some(tenant) = self.find(tenant) else { continue };
+            tenant.change(|changes| {
+                for NewRedirect { from, into, link, undone, .. } in redirects {
+                    if *undone { changes.unmerge(*from, *into, *link) } else { changes.merge(*from, *into, *link) }
+                }
+            });
         }
     }
 }
 
-/// The merges in batches of `identity`; of several of one person, the last.
+/// The merges in batches of `identity`, and those that were undone, in their order.
 fn redirects_of(number: u16, batches: &[StoredBatch]) -> anyhow::Result<Vec<NewRedirect>> {
-    let mut last: BTreeMap<(TenantId, u32), NewRedirect> = BTreeMap::new();
+    let mut redirects = Vec::new();
     for batch in batches {
         let decoded = IdentityChangeBatch::decode(batch.payload.clone())
             .with_context(|| format!("batch {} of `identity` partition {number} cannot be read: restore the log", batch.position))?;
@@ -261,17 +264,16 @@ fn redirects_of(number: u16, batches: &[StoredBatch]) -> anyhow::Result<Vec<NewR
             continue;
         };
         for change in decoded.changes {
-            match change.change {
-                Some(Change::Merged(merged)) => {
-                    let redirect = NewRedirect { tenant: tenant.clone(), from: merged.from, into: merged.into, link: change.sequence };
-                    last.insert((tenant.clone(), merged.from), redirect);
-                }
+            let (from, into, undone) = match change.change {
+                Some(Change::Merged(merged)) => (merged.from, merged.into, false),
+                Some(Change::Unmerged(unmerged)) => (unmerged.from, unmerged.into, true),
                 // A change that a later version writes.
-                None => {}
-            }
+                None => continue,
+            };
+            redirects.push(NewRedirect { tenant: tenant.clone(), from, into, link: change.sequence, undone });
         }
     }
-    Ok(last.into_values().collect())
+    Ok(redirects)
 }
 
 /// Registers the position with the log, waiting for the log to be reachable.

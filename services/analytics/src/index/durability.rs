@@ -107,7 +107,7 @@ fn append(tenant: &TenantIndex, position: u64) {
 }
 
 fn rows(tenant: &Arc<TenantIndex>) -> u64 {
-    let files: u64 = tenant.files_and_redirects().0.iter().map(|file| file.entry.rows()).sum();
+    let files: u64 = tenant.files_and_rewrite(i64::MIN).0.iter().map(|file| file.entry.rows()).sum();
     files + tenant.tail_size().rows as u64
 }
 
@@ -196,9 +196,8 @@ async fn a_flush_whose_answer_was_lost_is_not_written_again() {
         let tenant = life.load(&shop()).await.expect("it loads");
         append(&tenant, 1);
         // The transaction is through, and nobody was told.
-        let capture = tenant.capture().expect("a tail");
-        let written = life.write_tail(&tenant, &capture).await.expect("files");
-        let files: Vec<FileEntry> = written.into_iter().map(|file| file.entry).collect();
+        let capture = tenant.capture(i64::MIN).expect("a tail");
+        let files = life.write_tail(&tenant, &capture).await.expect("files");
         assert_eq!(life.publish_tail(&tenant, &capture, &files).await.expect("published"), Published::Done);
         *tenant.flush.lock().await = Some(Attempt { capture, files: Some(files) });
         append(&tenant, 2);
@@ -207,7 +206,7 @@ async fn a_flush_whose_answer_was_lost_is_not_written_again() {
         assert_eq!((rows(&tenant), rows_in_files(&place).await), (2, 2));
         // A flush that was cut off before its transaction is done again.
         append(&tenant, 3);
-        let capture = tenant.capture().expect("a tail");
+        let capture = tenant.capture(i64::MIN).expect("a tail");
         *tenant.flush.lock().await = Some(Attempt { capture, files: None });
         append(&tenant, 4);
         life.flush(&tenant).await.expect("a flush");
@@ -240,7 +239,7 @@ async fn a_capture_that_was_let_go_loses_no_events() {
         let life = place.start().await;
         let tenant = life.load(&shop()).await.expect("it loads");
         append(&tenant, 1);
-        drop(tenant.capture().expect("a tail"));
+        drop(tenant.capture(i64::MIN).expect("a tail"));
         append(&tenant, 2);
         assert_eq!(tenant.pending(0), Some(1));
         life.flush(&tenant).await.expect("a flush");
@@ -286,17 +285,17 @@ async fn persons_that_are_merged_while_a_tenant_loads_are_redirected_in_it() {
         let stopping = CancellationToken::new();
         // The merge does not come to be stored as long as the tenant loads. Were it so, this would give it the time.
         let stored_early = async {
-            while place.catalogue.load(&shop()).await.expect("stored").redirects.is_empty() {
+            while place.catalogue.load(&shop()).await.expect("stored").changes.steps.is_empty() {
                 tokio::task::yield_now().await;
             }
         };
         let loading = async {
             let _ = tokio::time::timeout(Duration::from_millis(300), stored_early).await;
-            let state = TenantState::of_stored(BTreeMap::new(), Vec::new(), stored.redirects, Properties::load(Vec::new()));
+            let state = TenantState::of_stored(BTreeMap::new(), Vec::new(), stored.changes, Properties::load(Vec::new()));
             let tenant = Arc::new(TenantIndex::new(shop(), state, life.tail_bytes.clone()));
             life.tenants.write().insert(shop(), tenant.clone());
             drop(opening);
-            while !tenant.with(|state| state.steps.contains_key(&7)) {
+            while !tenant.with(|state| state.changes.steps.contains_key(&7)) {
                 tokio::task::yield_now().await;
             }
             stopping.cancel();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Context;
-use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::{ChunkReader, Length};
+use roaring::RoaringBitmap;
 use segue_model::TenantId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ use tokio::sync::mpsc;
 use super::lake::Lake;
 use super::run::Span;
 use super::write::{CHECKSUMS_KEY, checksum, checksum_at};
-use crate::scan::ScanError;
+use crate::scan::{Column, ScanError, TRAITS};
 
 /// One row group, as the catalogue knows it: a run, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,11 @@ impl FileEntry {
     pub(crate) fn rows(&self) -> u64 {
         self.groups.iter().map(|group| group.rows).sum()
     }
+
+    /// Rows that are events.
+    pub(crate) fn event_rows(&self) -> u64 {
+        self.groups.iter().filter(|group| group.event.as_ref() != TRAITS).map(|group| group.rows).sum()
+    }
 }
 
 /// Key of the cache: a file is known by a number of its own in this process, which no other tenant's file shares.
@@ -70,15 +77,27 @@ enum Cached {
     /// `None`: the file has no such column.
     Column(Option<ArrayRef>),
     Footer(ArrowReaderMetadata),
+    Persons(Arc<RoaringBitmap>),
 }
+
+/// Where a file's footer and its persons lie in the cache: no row group has these numbers.
+const FOOTER: u32 = u32::MAX;
+const PERSONS: u32 = u32::MAX - 1;
 
 /// Decoded columns and footers, bounded in bytes, the least recently used dropped first.
 #[derive(Clone)]
-pub(crate) struct ColumnCache(Cache<CacheKey, Cached>);
+pub(crate) struct ColumnCache {
+    columns: Cache<CacheKey, Cached>,
+    /// Held while something is decoded: a row group's by its hash.
+    turns: Arc<[Mutex<()>; TURNS]>,
+}
+
+/// More than threads that decode at once, so that two of them rarely wait for each other without need.
+const TURNS: usize = 256;
 
 impl std::fmt::Debug for ColumnCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ColumnCache").field("bytes", &self.0.weighted_size()).finish()
+        f.debug_struct("ColumnCache").field("bytes", &self.columns.weighted_size()).finish()
     }
 }
 
@@ -90,24 +109,30 @@ impl ColumnCache {
                 Cached::Column(Some(column)) => column.get_array_memory_size(),
                 Cached::Column(None) => 0,
                 Cached::Footer(footer) => footer.metadata().memory_size(),
+                Cached::Persons(persons) => persons.serialized_size(),
             };
             u32::try_from(bytes + key.column.len() + 128).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(bytes_max).eviction_policy(moka::policy::EvictionPolicy::lru()).weigher(weigh).build())
+        let columns = Cache::builder().max_capacity(bytes_max).eviction_policy(moka::policy::EvictionPolicy::lru()).weigher(weigh).build();
+        Self { columns, turns: Arc::new([const { Mutex::new(()) }; TURNS]) }
+    }
+
+    fn turn(&self, file: u64, group: usize) -> &Mutex<()> {
+        &self.turns[(file as usize).wrapping_mul(31).wrapping_add(group) % TURNS]
     }
 
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.weighted_size()
+        self.columns.run_pending_tasks();
+        self.columns.weighted_size()
     }
 
     /// Lets go of all columns; footers stay.
     pub(crate) fn forget_columns(&self) {
-        for (key, _) in self.0.iter().filter(|(_, cached)| matches!(cached, Cached::Column(_))) {
-            self.0.invalidate(key.as_ref());
+        for (key, _) in self.columns.iter().filter(|(_, cached)| matches!(cached, Cached::Column(_))) {
+            self.columns.invalidate(key.as_ref());
         }
-        self.0.run_pending_tasks();
+        self.columns.run_pending_tasks();
     }
 }
 
@@ -121,6 +146,8 @@ pub(crate) struct FileHandle {
     cached: Mutex<HashSet<CacheKey>>,
     replaced: AtomicBool,
     deletions: mpsc::UnboundedSender<String>,
+    /// Smallest and largest person number stored.
+    persons: Span<u32>,
 }
 
 impl std::fmt::Debug for FileHandle {
@@ -132,7 +159,7 @@ impl std::fmt::Debug for FileHandle {
 impl Drop for FileHandle {
     fn drop(&mut self) {
         for key in self.cached.get_mut().drain() {
-            self.cache.0.invalidate(&key);
+            self.cache.columns.invalidate(&key);
         }
         if *self.replaced.get_mut() {
             // Nobody listens when the process stops; the file is then swept at the next start.
@@ -151,9 +178,12 @@ impl FileHandle {
         cache: ColumnCache,
         deletions: mpsc::UnboundedSender<String>,
     ) -> Self {
+        let spans = entry.groups.iter().map(|group| group.persons);
+        let persons = spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or((0, 0));
         Self {
             entry,
             tenant,
+            persons,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             lake,
             cache,
@@ -168,27 +198,76 @@ impl FileHandle {
         self.replaced.store(true, Ordering::Release);
     }
 
+    /// The row groups of an event, which follow each other and go up through the persons.
+    pub(crate) fn groups_of(&self, event: &str) -> Range<usize> {
+        let groups = &self.entry.groups;
+        let start = groups.partition_point(|group| group.event.as_ref() < event);
+        start..start + groups[start..].partition_point(|group| group.event.as_ref() == event)
+    }
+
     /// Columns of a row group, in the order of `names`; `None` where the file has no such column.
     pub(crate) fn columns(&self, group: usize, names: &[Arc<str>]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
-        let mut found: Vec<Option<Option<ArrayRef>>> = names
-            .iter()
-            .map(|name| match self.cache.0.get(&self.key(group, name)) {
-                Some(Cached::Column(column)) => Some(column),
-                Some(Cached::Footer(_)) | None => None,
-            })
-            .collect();
-        let missing: Vec<Arc<str>> =
-            names.iter().zip(&found).filter(|(_, column)| column.is_none()).map(|(name, _)| name.clone()).collect();
-        if !missing.is_empty() {
-            let batch = self.read(group, Some(&missing)).map_err(|source| self.error(source))?;
+        let mut found: Vec<Option<Option<ArrayRef>>> = names.iter().map(|name| self.cached_column(group, name)).collect();
+        if found.iter().any(Option::is_none) {
+            // Of threads that need the same columns, one decodes them.
+            let _turn = self.cache.turn(self.number, group).lock();
             for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
-                // A column without any value is the same as none, and takes no memory.
-                let column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
-                self.remember(self.key(group, name), Cached::Column(column.clone()));
-                *slot = Some(column);
+                *slot = self.cached_column(group, name);
+            }
+            let missing: Vec<Arc<str>> =
+                names.iter().zip(&found).filter(|(_, column)| column.is_none()).map(|(name, _)| name.clone()).collect();
+            if !missing.is_empty() {
+                let batch = self.read(group, Some(&missing)).map_err(|source| self.error(source))?;
+                for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
+                    // A column without any value is the same as none, and takes no memory.
+                    let column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
+                    self.remember(self.key(group, name), Cached::Column(column.clone()));
+                    *slot = Some(column);
+                }
             }
         }
         Ok(found.into_iter().map(Option::flatten).collect())
+    }
+
+    fn cached_column(&self, group: usize, name: &Arc<str>) -> Option<Option<ArrayRef>> {
+        match self.cache.columns.get(&self.key(group, name)) {
+            Some(Cached::Column(column)) => Some(column),
+            Some(Cached::Footer(_) | Cached::Persons(_)) | None => None,
+        }
+    }
+
+    /// Smallest and largest of [`FileHandle::persons`].
+    pub(crate) fn persons_span(&self) -> Span<u32> {
+        self.persons
+    }
+
+    /// The person numbers that rows are stored under, which redirects may lead elsewhere.
+    pub(crate) fn persons(&self) -> Result<Arc<RoaringBitmap>, ScanError> {
+        let key = CacheKey { file: self.number, group: PERSONS, column: "".into() };
+        if let Some(Cached::Persons(persons)) = self.cache.columns.get(&key) {
+            return Ok(persons);
+        }
+        let _turn = self.cache.turn(self.number, PERSONS as usize).lock();
+        if let Some(Cached::Persons(persons)) = self.cache.columns.get(&key) {
+            return Ok(persons);
+        }
+        let name: Arc<str> = Column::Person.name().into();
+        let mut persons = RoaringBitmap::new();
+        for group in 0..self.entry.groups.len() {
+            let column = match self.cached_column(group, &name) {
+                Some(column) => column,
+                // The set is small and stays; the column would only push out others.
+                None => {
+                    let batch = self.read(group, Some(std::slice::from_ref(&name))).map_err(|source| self.error(source))?;
+                    batch.column_by_name(&name).cloned()
+                }
+            };
+            add_persons(&mut persons, column.as_ref())?;
+        }
+        persons.optimize();
+        let persons = Arc::new(persons);
+        self.remember(key, Cached::Persons(persons.clone()));
+        Ok(persons)
     }
 
     /// All columns of a row group, past the cache.
@@ -211,13 +290,12 @@ impl FileHandle {
 
     fn remember(&self, key: CacheKey, value: Cached) {
         self.cached.lock().insert(key.clone());
-        self.cache.0.insert(key, value);
+        self.cache.columns.insert(key, value);
     }
 
     fn footer(&self) -> anyhow::Result<ArrowReaderMetadata> {
-        // No row group has this number.
-        let key = CacheKey { file: self.number, group: u32::MAX, column: "".into() };
-        if let Some(Cached::Footer(footer)) = self.cache.0.get(&key) {
+        let key = CacheKey { file: self.number, group: FOOTER, column: "".into() };
+        if let Some(Cached::Footer(footer)) = self.cache.columns.get(&key) {
             return Ok(footer);
         }
         let start = self.entry.bytes.checked_sub(self.entry.footer_bytes).context("the catalogue's footer is longer than the file")?;
@@ -278,6 +356,22 @@ impl FileHandle {
         anyhow::ensure!(batch.num_rows() as u64 == rows, "row group {group} gave {} rows of {rows}", batch.num_rows());
         Ok(batch)
     }
+}
+
+/// Adds the numbers of a sorted column of persons to a set.
+pub(crate) fn add_persons(persons: &mut RoaringBitmap, column: Option<&ArrayRef>) -> Result<(), ScanError> {
+    let numbers = column
+        .and_then(|column| column.as_primitive_opt::<UInt32Type>())
+        .ok_or_else(|| ArrowError::SchemaError("a run has no usable column of persons".to_owned()))?;
+    let mut last = None;
+    // Neighbours are mostly equal.
+    let distinct = numbers.values().iter().copied().filter(|number| last.replace(*number) != Some(*number));
+    // In order, so that building a set takes no search; sorted columns never fail it, and a damaged one is taken value by value.
+    match RoaringBitmap::from_sorted_iter(distinct) {
+        Ok(of_column) => *persons |= of_column,
+        Err(_) => persons.extend(numbers.values().iter().copied()),
+    }
+    Ok(())
 }
 
 /// The parts of a file that were read, to the Parquet reader the whole file.

@@ -15,13 +15,14 @@ use segue_store::StoreError;
 
 use super::Shared;
 use super::files::FileEntry;
+use super::lake::Lake;
 use super::run::{MemoryRun, Piece, Span, merge_pieces};
 use super::tail::{Attempt, Capture, TenantIndex};
-use super::write::{WrittenFile, union_schema, write_file};
+use super::write::{FileWriter, union_schema};
 use crate::scan::Column;
 use crate::store::{Checkpoint, Publication, Published};
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// So many days get a file of their own per flush, those with the most events; the rest (an import of scattered days) shares one.
 const DAY_FILES_MAX: usize = 8;
 
@@ -52,7 +53,7 @@ impl Shared {
     /// `gate` holds the flush for as long as its end is not known, also when this is dropped midway.
     async fn try_flush(&self, tenant: &TenantIndex, gate: &mut Option<Attempt>) -> anyhow::Result<()> {
         self.settle(tenant, gate).await?;
-        let attempt = gate.insert(Attempt { capture: tenant.capture()?, files: None });
+        let attempt = gate.insert(Attempt { capture: tenant.capture(self.kept_from_us(&tenant.id))?, files: None });
         let written = match self.write_tail(tenant, &attempt.capture).await {
             Ok(written) => written,
             Err(error) => {
@@ -60,7 +61,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        let files = attempt.files.insert(written.into_iter().map(|file| file.entry).collect());
+        let files = attempt.files.insert(written);
         match self.publish_tail(tenant, &attempt.capture, files).await {
             Ok(Published::Done) => {
                 self.end(tenant, gate, true);
@@ -110,18 +111,12 @@ impl Shared {
         }
     }
 
-    pub(super) async fn write_tail(&self, tenant: &TenantIndex, capture: &Capture) -> anyhow::Result<Vec<WrittenFile>> {
-        let files = match capture.pieces.is_empty() {
-            true => Vec::new(),
-            false => {
-                let (id, pieces, redirects) = (tenant.id.clone(), capture.pieces.clone(), capture.redirects.clone());
-                tokio::task::spawn_blocking(move || files_of(&id, &merge_pieces(&pieces, Some(&redirects))?)).await??
-            }
-        };
-        for file in &files {
-            self.lake.write(&file.entry.name, file.content.clone()).await.with_context(|| format!("writing {}", file.entry.name))?;
+    pub(super) async fn write_tail(&self, tenant: &TenantIndex, capture: &Capture) -> anyhow::Result<Vec<FileEntry>> {
+        if capture.pieces.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(files)
+        let (id, lake, pieces, rewrite) = (tenant.id.clone(), self.lake.clone(), capture.pieces.clone(), capture.rewrite.clone());
+        tokio::task::spawn_blocking(move || files_of(&id, &lake, &merge_pieces(&pieces, Some(&rewrite))?)).await?
     }
 
     pub(super) async fn publish_tail(&self, tenant: &TenantIndex, capture: &Capture, files: &[FileEntry]) -> Result<Published, StoreError> {
@@ -206,7 +201,7 @@ impl Shared {
 }
 
 /// Cuts a merged piece into files by UTC day.
-pub(super) fn files_of(tenant: &TenantId, piece: &Piece) -> anyhow::Result<Vec<WrittenFile>> {
+pub(super) fn files_of(tenant: &TenantId, lake: &Lake, piece: &Piece) -> anyhow::Result<Vec<FileEntry>> {
     let mut rows_of: BTreeMap<i64, usize> = BTreeMap::new();
     for run in &piece.runs {
         for ts in times(run)? {
@@ -220,10 +215,10 @@ pub(super) fn files_of(tenant: &TenantId, piece: &Piece) -> anyhow::Result<Vec<W
 
     let mut files = Vec::new();
     for day in own {
-        files.push(write_part(tenant, piece, (day, day), |ts| day_of(ts) == day)?);
+        files.extend(write_part(tenant, lake, piece, (day, day), |ts| day_of(ts) == day)?);
     }
     if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
-        files.push(write_part(tenant, piece, (*first, *last), |ts| rest.binary_search(&day_of(ts)).is_ok())?);
+        files.extend(write_part(tenant, lake, piece, (*first, *last), |ts| rest.binary_search(&day_of(ts)).is_ok())?);
     }
     Ok(files)
 }
@@ -233,14 +228,22 @@ fn times(run: &MemoryRun) -> anyhow::Result<&[i64]> {
     Ok(column.context("a run has no times")?.values())
 }
 
-fn write_part(tenant: &TenantId, piece: &Piece, days: Span<i64>, belongs: impl Fn(i64) -> bool) -> anyhow::Result<WrittenFile> {
+fn write_part(
+    tenant: &TenantId,
+    lake: &Lake,
+    piece: &Piece,
+    days: Span<i64>,
+    belongs: impl Fn(i64) -> bool,
+) -> anyhow::Result<Option<FileEntry>> {
     let parts = piece.runs.iter().map(|run| select(run, &belongs)).filter_map(Result::transpose).collect::<anyhow::Result<Vec<_>>>()?;
     let schema = union_schema(parts.iter().map(|run| run.batch.schema_ref().as_ref()));
-    write_file(file_name(tenant, days), days, schema, parts.into_iter().map(Ok))
+    let mut writer = FileWriter::create(lake, file_name(tenant, days), days, schema)?;
+    parts.iter().try_for_each(|run| writer.write(run))?;
+    writer.finish()
 }
 
 /// The rows of a run whose time belongs; `None` when there are none.
-pub(crate) fn select(run: &MemoryRun, belongs: &impl Fn(i64) -> bool) -> anyhow::Result<Option<MemoryRun>> {
+fn select(run: &MemoryRun, belongs: &impl Fn(i64) -> bool) -> anyhow::Result<Option<MemoryRun>> {
     let times = times(run)?;
     let rows: Vec<u32> = (0..).zip(times).filter(|(_, ts)| belongs(**ts)).map(|(row, _)| row).collect();
     Ok(match rows.len() {

@@ -1,6 +1,7 @@
 //! Where event files lie: a folder now, an object store in time. Paths are below the URL and start with the tenant.
 
 use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
@@ -63,12 +64,17 @@ impl Lake {
         }
     }
 
-    /// Writes a new file and returns when it is on disk.
-    pub(crate) async fn write(&self, name: &str, content: Bytes) -> anyhow::Result<()> {
-        self.store.put(&Path::from(name), PutPayload::from_bytes(content)).await?;
-        let Some(folder) = self.folder.clone() else { return Ok(()) };
-        let path = folder.join(name);
-        tokio::task::spawn_blocking(move || sync(&folder, &path)).await?
+    /// Begins a new file. Blocks.
+    pub(crate) fn create(&self, name: &str) -> std::io::Result<NewFile> {
+        let to = match &self.folder {
+            Some(folder) => {
+                let path = folder.join(name);
+                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                To::Folder { file: File::create_new(&path)?, folder: folder.clone(), path, is_finished: false }
+            }
+            None => To::Store { lake: self.clone(), name: name.to_owned(), content: Vec::new() },
+        };
+        Ok(NewFile(to))
     }
 
     /// Deletes a file; one that is gone is fine.
@@ -89,9 +95,56 @@ impl Lake {
     }
 }
 
-/// Puts a file and the folders that name it on disk.
-fn sync(root: &FsPath, path: &FsPath) -> anyhow::Result<()> {
-    File::open(path)?.sync_all()?;
+/// A file being written. Dropped before it is finished, it is gone; what a crash leaves is swept.
+#[derive(Debug)]
+pub(crate) struct NewFile(To);
+
+#[derive(Debug)]
+enum To {
+    Folder { file: File, folder: PathBuf, path: PathBuf, is_finished: bool },
+    Store { lake: Lake, name: String, content: Vec<u8> },
+}
+
+impl NewFile {
+    /// Adds bytes.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.0 {
+            To::Folder { file, .. } => file.write_all(bytes),
+            To::Store { content, .. } => {
+                content.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns when all of it is on disk.
+    pub(crate) fn finish(mut self) -> std::io::Result<()> {
+        match &mut self.0 {
+            To::Folder { file, folder, path, is_finished } => {
+                file.sync_all()?;
+                sync_folders(folder, path)?;
+                *is_finished = true;
+            }
+            To::Store { lake, name, content } => {
+                let content = PutPayload::from(std::mem::take(content));
+                lake.runtime.block_on(lake.store.put(&Path::from(name.as_str()), content)).map_err(std::io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for To {
+    fn drop(&mut self) {
+        if let To::Folder { path, is_finished: false, .. } = self {
+            // Were it to stay, it would be swept at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Puts the folders that name a file on disk.
+fn sync_folders(root: &FsPath, path: &FsPath) -> std::io::Result<()> {
     for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)) {
         File::open(folder)?.sync_all()?;
     }

@@ -117,6 +117,8 @@ impl Shared {
 
     async fn run_merges(self: Arc<Self>, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut failed: HashMap<TenantId, Instant> = HashMap::new();
+        let mut purged: HashMap<TenantId, Instant> = HashMap::new();
+        let purge_interval = Duration::from_millis(self.config.purge_interval_ms);
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(self.config.merge_interval_ms)) => {}
@@ -135,6 +137,12 @@ impl Shared {
                             tracing::error!(tenant = %tenant.id, error = format!("{error:#}"), "files cannot be merged; they stay as they are");
                             failed.insert(tenant.id.clone(), Instant::now());
                         }
+                    }
+                }
+                if purged.get(&tenant.id).is_none_or(|at| at.elapsed() >= purge_interval) {
+                    purged.insert(tenant.id.clone(), Instant::now());
+                    if let Err(error) = self.purge(&tenant).await {
+                        tracing::error!(tenant = %tenant.id, error = format!("{error:#}"), "what is deleted or too old stays in files, unseen; trying again");
                     }
                 }
             }

@@ -13,6 +13,9 @@ use super::files::FileEntry;
 use super::run::Span;
 use crate::config::Config;
 
+/// Rows of all inputs of a merge that are decoded at a time: what it takes in memory, some hundred bytes each.
+const DECODED_ROWS_MAX: u64 = 3_000_000;
+
 /// A merge: indices of the files, and the days that each resulting file covers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -36,15 +39,21 @@ pub(crate) fn next_merge(files: &[&FileEntry], config: &Config, today: i64) -> O
 /// The smallest of these files that together stay within the limits.
 fn within_limits(files: &[&FileEntry], mut chosen: Vec<usize>, config: &Config) -> Vec<usize> {
     chosen.sort_by_key(|at| files[*at].rows());
-    let (mut rows, mut bytes) = (0, 0);
+    let (mut rows, mut bytes, mut decoded) = (0, 0, 0);
     chosen
         .into_iter()
         .take_while(|at| {
             rows += files[*at].rows();
             bytes += files[*at].bytes;
-            rows <= config.merge_rows_max && bytes <= config.merge_bytes_max
+            decoded += decoded_rows(files[*at]);
+            rows <= config.merge_rows_max && bytes <= config.merge_bytes_max && decoded <= DECODED_ROWS_MAX
         })
         .collect()
+}
+
+/// Rows of a file that a merge has decoded at a time: a row group of one event.
+fn decoded_rows(file: &FileEntry) -> u64 {
+    file.groups.iter().map(|group| group.rows).max().unwrap_or(0)
 }
 
 fn wide(files: &[&FileEntry], config: &Config) -> Option<Plan> {

@@ -7,6 +7,7 @@
 //! | `catchup` | reads again, for one tenant, what passed by while its analytics was off |
 //! | `flush` | writes tails to files and positions to the store |
 //! | `merge` | puts small files together |
+//! | `purge` | deletes persons, and removes from files what is no longer shown |
 //! | `maintain` | decides when each of these runs; opens and unloads tenants |
 //!
 //! # Positions
@@ -34,6 +35,7 @@ mod maintain;
 mod merge;
 mod merge_plan;
 pub(crate) mod property;
+mod purge;
 pub(crate) mod redirects;
 pub(crate) mod run;
 mod status;
@@ -238,8 +240,10 @@ impl Index {
         let Some(loaded) = loaded else { return Err(ScanError::NotLoaded { tenant: tenant.to_string() }) };
         // First the watermark, then the tail: the tail may then hold more, never less.
         let watermark_us = self.shared.watermark_us(tenant);
-        let view = loaded.view(watermark_us, Duration::from_millis(self.shared.config.snapshot_age_ms_max))?;
-        Ok(Arc::new(Snapshot::new(view, self.cancelled.clone())))
+        let kept_from_us = self.shared.kept_from_us(tenant);
+        let view = loaded.view(watermark_us, kept_from_us, Duration::from_millis(self.shared.config.snapshot_age_ms_max))?;
+        let pass_bytes_max = usize::try_from(self.shared.config.pass_bytes_max).unwrap_or(usize::MAX);
+        Ok(Arc::new(Snapshot::new(view, self.cancelled.clone(), pass_bytes_max)))
     }
 
     /// Loads a tenant's files and redirects, if that has not happened. Does nothing for a tenant whose analytics is off.
@@ -286,6 +290,15 @@ impl Shared {
         self.directory.is_on(tenant, Module::Analytics)
     }
 
+    /// Events of the tenant before this moment are no longer shown: whole UTC days, so that each is kept for at least as long as the
+    /// tenant wants.
+    pub(crate) fn kept_from_us(&self, tenant: &TenantId) -> i64 {
+        match self.directory.get(tenant).map_or(0, |tenant| tenant.event_retention_days) {
+            0 => i64::MIN,
+            days => (flush::day_of(self.clock.now_us()) - i64::from(days)).saturating_mul(flush::DAY_US),
+        }
+    }
+
     pub(crate) fn find(&self, tenant: &TenantId) -> Option<Arc<TenantIndex>> {
         self.tenants.read().get(tenant).cloned()
     }
@@ -307,7 +320,7 @@ impl Shared {
         let files = stored.files.into_iter().map(|entry| self.handle(tenant, entry)).collect();
         let lane = |position| Lane { applied: position, flushed: position };
         let lanes: BTreeMap<u16, Lane> = stored.flushed.into_iter().map(|(number, position)| (number, lane(position))).collect();
-        let state = TenantState::of_stored(lanes, files, stored.redirects, property::Properties::load(stored.properties));
+        let state = TenantState::of_stored(lanes, files, stored.changes, property::Properties::load(stored.properties));
         let loaded = Arc::new(TenantIndex::new(tenant.clone(), state, self.tail_bytes.clone()));
         self.tenants.write().insert(tenant.clone(), loaded.clone());
         tracing::debug!(%tenant, "index opened");

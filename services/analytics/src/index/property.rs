@@ -1,4 +1,4 @@
-//! Property columns: typed by the first value that the tenant ever stored under the name.
+//! Columns of properties and traits: typed by the first value that the tenant ever stored under the name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use super::text::TextColumn;
 use crate::scan::{PropertyScope, PropertyType, StoredProperty, encode_value};
 use crate::scan::{decimal_type, timestamp_us};
 
-/// So many names of unregistered and of item properties are remembered per tenant; events keep the rest too, only unlisted.
+/// So many names of each scope are remembered per tenant; events keep the rest too, only unlisted.
 const NAMES_MAX: usize = 10_000;
 
 /// Which properties the tenant's events have carried, with their types.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Properties {
-    types: [HashMap<String, PropertyType>; 3],
+    types: [HashMap<String, PropertyType>; PropertyScope::ALL.len()],
     /// Those that are not in the store yet.
     unsaved: Vec<StoredProperty>,
     listed: Option<Arc<[StoredProperty]>>,
@@ -59,8 +59,7 @@ impl Properties {
         let types = &self.types;
         self.listed
             .get_or_insert_with(|| {
-                let scopes = [PropertyScope::Event, PropertyScope::Unregistered, PropertyScope::Item];
-                let mut all: Vec<StoredProperty> = scopes
+                let mut all: Vec<StoredProperty> = PropertyScope::ALL
                     .into_iter()
                     .flat_map(|scope| types[scope.code() as usize].iter().map(move |(name, kind)| (scope, name, kind)))
                     .map(|(scope, name, kind)| StoredProperty { scope, name: name.clone(), kind: *kind })

@@ -1,7 +1,7 @@
 //! Runs: one event's rows sorted by (person, ts, sequence), in memory; and merging runs into one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
 use arrow::compute::{concat, take};
@@ -9,9 +9,12 @@ use arrow::datatypes::{Field, Int64Type, Schema, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use roaring::RoaringBitmap;
+
+use super::files::add_persons;
 use super::redirects::Redirects;
 use super::text::concat_text;
-use crate::scan::{Column, text_type};
+use crate::scan::{Column, ScanError, TRAITS, text_type};
 
 /// Smallest and largest, both inclusive.
 pub(crate) type Span<T> = (T, T);
@@ -30,14 +33,30 @@ pub(crate) struct MemoryRun {
 pub(crate) struct Piece {
     pub(crate) runs: Vec<MemoryRun>,
     pub(crate) rows: usize,
+    /// Those that are events.
+    pub(crate) event_rows: usize,
     pub(crate) bytes: usize,
+    persons: OnceLock<Arc<RoaringBitmap>>,
 }
 
 impl Piece {
     pub(crate) fn new(runs: Vec<MemoryRun>) -> Self {
         let rows = runs.iter().map(|run| run.batch.num_rows()).sum();
+        let traits: usize = runs.iter().filter(|run| run.event.as_ref() == TRAITS).map(|run| run.batch.num_rows()).sum();
         let bytes = runs.iter().map(|run| run.batch.get_array_memory_size()).sum();
-        Self { runs, rows, bytes }
+        Self { runs, rows, event_rows: rows - traits, bytes, persons: OnceLock::new() }
+    }
+
+    /// The person numbers that its rows are stored under.
+    pub(crate) fn persons(&self) -> Result<Arc<RoaringBitmap>, ScanError> {
+        if let Some(persons) = self.persons.get() {
+            return Ok(persons.clone());
+        }
+        let mut persons = RoaringBitmap::new();
+        for run in &self.runs {
+            add_persons(&mut persons, run.batch.column_by_name(&Column::Person.name()))?;
+        }
+        Ok(self.persons.get_or_init(|| Arc::new(persons)).clone())
     }
 }
 
@@ -119,14 +138,46 @@ pub(crate) fn take_rows(batch: &RecordBatch, rows: &UInt32Array) -> Result<Recor
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)
 }
 
-/// Merges batches of one event into one run. Columns that a batch lacks are missing values there; with `redirects`, rows of merged
-/// persons go to the survivor (and keep their origin).
-pub(crate) fn merge_runs(event: Arc<str>, batches: &[RecordBatch], redirects: Option<&Redirects>) -> Result<MemoryRun, ArrowError> {
+/// What becomes of rows that are written anew.
+#[derive(Debug, Clone)]
+pub(crate) struct Rewrite {
+    pub(crate) redirects: Arc<Redirects>,
+    /// Events before this moment are left out.
+    pub(crate) kept_from_us: i64,
+}
+
+impl Rewrite {
+    /// Puts rows under the persons whose they are now (they keep their origins) and leaves out those that are no longer shown.
+    fn apply(&self, event: &str, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let kept_from_us = if event == TRAITS { i64::MIN } else { self.kept_from_us };
+        let keys = SortKeys::of(&batch)?;
+        let all_kept = kept_from_us == i64::MIN || keys.ts.iter().all(|ts| *ts >= kept_from_us);
+        if self.redirects.is_empty() && all_kept {
+            return Ok(batch);
+        }
+        let received = required(&batch, &Column::ReceivedAt)?.as_primitive::<Int64Type>().values();
+        let is_kept = |row: usize| keys.ts[row] >= kept_from_us && !self.redirects.is_deleted(keys.origin[row], received[row]);
+        let kept: Option<Vec<u32>> = (!all_kept || self.redirects.deletes())
+            .then(|| (0..batch.num_rows()).filter(|row| is_kept(*row)).map(|row| row as u32).collect());
+        let persons: UInt32Array = keys.origin.iter().map(|origin| self.redirects.survivor(*origin)).collect::<Vec<u32>>().into();
+        let person = batch.schema().index_of(&Column::Person.name())?;
+        let (schema, mut columns, _) = batch.into_parts();
+        columns[person] = Arc::new(persons);
+        let batch = RecordBatch::try_new(schema, columns)?;
+        let Some(kept) = kept.filter(|kept| kept.len() < batch.num_rows()) else { return Ok(batch) };
+        take_rows(&batch, &kept.into())
+    }
+}
+
+/// Merges batches of one event into one run. Columns that a batch lacks are missing values there. `None`: no row is left.
+pub(crate) fn merge_runs(event: Arc<str>, batches: &[RecordBatch], rewrite: Option<&Rewrite>) -> Result<Option<MemoryRun>, ArrowError> {
+    if batches.is_empty() {
+        return Ok(None);
+    }
     let mut fields: BTreeMap<String, Field> = BTreeMap::new();
     for field in batches.iter().flat_map(|batch| batch.schema_ref().fields()) {
         fields.entry(field.name().clone()).or_insert_with(|| field.as_ref().clone());
     }
-    let person = Column::Person.name();
     let mut columns = Vec::with_capacity(fields.len());
     for (name, field) in &fields {
         let parts: Vec<ArrayRef> = batches
@@ -137,26 +188,28 @@ pub(crate) fn merge_runs(event: Arc<str>, batches: &[RecordBatch], redirects: Op
                 None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             })
             .collect::<Result<_, _>>()?;
-        let mut column = if *field.data_type() == text_type() {
+        let column = if *field.data_type() == text_type() {
             concat_text(&parts)?
         } else {
             concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<&dyn Array>>())?
         };
-        if let Some(redirects) = redirects.filter(|redirects| *name == person && !redirects.is_empty()) {
-            column = Arc::new(column.as_primitive::<UInt32Type>().unary::<_, UInt32Type>(|person| redirects.survivor(person)));
-        }
         columns.push(column);
     }
     let schema = Arc::new(Schema::new(fields.into_values().collect::<Vec<_>>()));
-    MemoryRun::sorted(event, RecordBatch::try_new(schema, columns)?)
+    let mut batch = RecordBatch::try_new(schema, columns)?;
+    if let Some(rewrite) = rewrite {
+        batch = rewrite.apply(&event, batch)?;
+    }
+    if batch.num_rows() == 0 { Ok(None) } else { MemoryRun::sorted(event, batch).map(Some) }
 }
 
 /// Merges pieces into one, event by event.
-pub(crate) fn merge_pieces(pieces: &[Arc<Piece>], redirects: Option<&Redirects>) -> Result<Piece, ArrowError> {
+pub(crate) fn merge_pieces(pieces: &[Arc<Piece>], rewrite: Option<&Rewrite>) -> Result<Piece, ArrowError> {
     let mut by_event: BTreeMap<Arc<str>, Vec<RecordBatch>> = BTreeMap::new();
     for run in pieces.iter().flat_map(|piece| &piece.runs) {
         by_event.entry(run.event.clone()).or_default().push(run.batch.clone());
     }
-    let runs = by_event.into_iter().map(|(event, batches)| merge_runs(event, &batches, redirects)).collect::<Result<Vec<_>, _>>()?;
+    let runs = by_event.into_iter().filter_map(|(event, batches)| merge_runs(event, &batches, rewrite).transpose());
+    let runs = runs.collect::<Result<Vec<_>, _>>()?;
     Ok(Piece::new(runs))
 }

@@ -18,7 +18,7 @@ impl Index {
         let watermark_us = shared.watermark_us(tenant);
         let size = loaded.tail_size();
         let (files, lanes) = loaded.with(|state| (state.files.clone(), state.lanes.clone()));
-        let file_rows: u64 = files.iter().map(|file| file.entry.rows()).sum();
+        let file_rows: u64 = files.iter().map(|file| file.entry.event_rows()).sum();
         let mut partitions = Vec::with_capacity(shared.partitions.len());
         for (number, partition) in &shared.partitions {
             let bounds = match shared.log.bounds(RESOLVED, *number).await {
@@ -47,8 +47,8 @@ impl Index {
         // Whoever is told that a position is queryable must find it: the next question cuts a view of its own.
         loaded.forget_view(Duration::ZERO);
         Ok(GetIndexStatusResponse {
-            rows: file_rows + size.rows as u64,
-            tail_rows: size.rows as u64,
+            rows: file_rows + size.event_rows as u64,
+            tail_rows: size.event_rows as u64,
             files: files.len() as u32,
             file_bytes: files.iter().map(|file| file.entry.bytes).sum(),
             watermark: Some(timestamp_of(watermark_us)),

@@ -1,6 +1,6 @@
 //! One tenant's index in memory: the tail of fresh events, the files, and where each partition stands.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use segue_proto::events::v1::ResolvedEvent;
 use super::builder::Builder;
 use super::files::{FileEntry, FileHandle};
 use super::property::Properties;
-use super::redirects::Redirects;
-use super::run::{Piece, merge_pieces};
-use crate::scan::{ScanError, StoredProperty, View};
+use super::redirects::{PersonChanges, Redirects};
+use super::run::{Piece, Rewrite, merge_pieces};
+use crate::scan::{ScanError, StoredProperty, StoredView, View};
 use crate::store::Advance;
 
 /// The builder is frozen into a piece at so many events, which bounds what a snapshot has to sort,
@@ -45,8 +45,10 @@ pub(crate) struct TenantState {
     flushing_pending: BTreeMap<u16, u64>,
     pub(crate) lanes: BTreeMap<u16, Lane>,
     pub(crate) files: Arc<Vec<Arc<FileHandle>>>,
-    pub(crate) steps: HashMap<u32, u32>,
+    pub(crate) changes: PersonChanges,
     redirects: Option<Arc<Redirects>>,
+    /// Kept for as long as it is true.
+    stored: Option<Arc<StoredView>>,
     pub(crate) properties: Properties,
     /// When the oldest event in the tail came, by our clock.
     oldest_us: Option<i64>,
@@ -58,8 +60,6 @@ pub(crate) struct TenantState {
     /// A batch is in the tail in part, or rows were lost from it. Nothing is shown or written any more, so that opening the tenant
     /// anew reads everything again that is in no file.
     broken: bool,
-    /// Events that were left out, since nothing happened in them (IDENTIFY, GROUP, ALIAS).
-    pub(crate) left_out: u64,
     /// Part of `tail_bytes` that is this tenant's.
     bytes: usize,
 }
@@ -91,7 +91,7 @@ pub(crate) struct Capture {
     pub(crate) pieces: Vec<Arc<Piece>>,
     pub(crate) lanes: BTreeMap<u16, Lane>,
     pub(crate) properties: Vec<StoredProperty>,
-    pub(crate) redirects: Arc<Redirects>,
+    pub(crate) rewrite: Rewrite,
 }
 
 impl Capture {
@@ -113,6 +113,8 @@ pub(crate) struct Attempt {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TailSize {
     pub(crate) rows: usize,
+    /// Those that are events.
+    pub(crate) event_rows: usize,
     pub(crate) bytes: usize,
     pub(crate) oldest_us: Option<i64>,
 }
@@ -122,15 +124,25 @@ impl TenantState {
     pub(crate) fn of_stored(
         lanes: BTreeMap<u16, Lane>,
         files: Vec<Arc<FileHandle>>,
-        steps: HashMap<u32, u32>,
+        changes: PersonChanges,
         properties: Properties,
     ) -> Self {
-        Self { lanes, files: Arc::new(files), steps, properties, ..Self::default() }
+        Self { lanes, files: Arc::new(files), changes, properties, ..Self::default() }
     }
 
     fn redirects(&mut self) -> Arc<Redirects> {
-        let steps = &self.steps;
-        self.redirects.get_or_insert_with(|| Arc::new(Redirects::resolve(steps))).clone()
+        let changes = &self.changes;
+        self.redirects.get_or_insert_with(|| Arc::new(Redirects::resolve(changes))).clone()
+    }
+
+    fn stored(&mut self, kept_from_us: i64) -> Arc<StoredView> {
+        let redirects = self.redirects();
+        let is_true = |known: &Arc<StoredView>| {
+            Arc::ptr_eq(&known.files, &self.files) && Arc::ptr_eq(&known.redirects, &redirects) && known.kept_from_us == kept_from_us
+        };
+        let known = self.stored.take().filter(is_true);
+        let stored = known.unwrap_or_else(|| Arc::new(StoredView::new(self.files.clone(), redirects, kept_from_us)));
+        self.stored.insert(stored).clone()
     }
 
     fn freeze(&mut self) -> Result<(), ArrowError> {
@@ -152,6 +164,10 @@ impl TenantState {
 
     fn rows(&self) -> usize {
         self.builder.rows() + self.pieces.iter().chain(&self.flushing).map(|piece| piece.rows).sum::<usize>()
+    }
+
+    fn event_rows(&self) -> usize {
+        self.builder.event_rows() + self.pieces.iter().chain(&self.flushing).map(|piece| piece.event_rows).sum::<usize>()
     }
 
     /// No events in memory.
@@ -210,22 +226,17 @@ impl TenantIndex {
     }
 
     /// What a snapshot shows. A view that is younger than `age_max` is used again.
-    pub(crate) fn view(&self, watermark_us: i64, age_max: Duration) -> Result<Arc<View>, ScanError> {
+    pub(crate) fn view(&self, watermark_us: i64, kept_from_us: i64, age_max: Duration) -> Result<Arc<View>, ScanError> {
         self.with(|state| {
             if let Some((view, version, at)) = &state.view
                 && (at.elapsed() < age_max || *version == state.version && view.watermark_us == watermark_us)
+                && view.stored.kept_from_us == kept_from_us
             {
                 return Ok(view.clone());
             }
             state.freeze()?;
-            let view = Arc::new(View {
-                tenant: self.id.clone(),
-                watermark_us,
-                files: state.files.clone(),
-                pieces: state.flushing.iter().chain(&state.pieces).cloned().collect(),
-                redirects: state.redirects(),
-                properties: state.properties.list(),
-            });
+            let pieces = state.flushing.iter().chain(&state.pieces).cloned().collect();
+            let view = Arc::new(View::new(self.id.clone(), watermark_us, state.stored(kept_from_us), pieces, state.properties.list()));
             // Kept only where it may serve again: it holds on to files.
             state.view = (!age_max.is_zero()).then(|| (view.clone(), state.version, Instant::now()));
             Ok(view)
@@ -237,13 +248,15 @@ impl TenantIndex {
         self.with(|state| state.view.take_if(|(_, _, at)| at.elapsed() >= age_max));
     }
 
-    /// Persons that were merged.
-    pub(crate) fn redirect(&self, steps: impl Iterator<Item = (u32, u32)>) {
+    /// Changes whose rows are whose. What was shown before is not shown again.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut PersonChanges) -> T) -> T {
         self.with(|state| {
-            state.steps.extend(steps);
+            let changed = change(&mut state.changes);
             state.redirects = None;
             state.version += 1;
-        });
+            state.view = None;
+            changed
+        })
     }
 
     /// Whether [`TenantIndex::compact`] has something to do.
@@ -269,7 +282,12 @@ impl TenantIndex {
     }
 
     pub(crate) fn tail_size(&self) -> TailSize {
-        self.with(|state| TailSize { rows: state.rows(), bytes: state.measure(), oldest_us: state.oldest_us })
+        self.with(|state| TailSize {
+            rows: state.rows(),
+            event_rows: state.event_rows(),
+            bytes: state.measure(),
+            oldest_us: state.oldest_us,
+        })
     }
 
     /// First batch of a partition with live events that are in no file.
@@ -278,7 +296,7 @@ impl TenantIndex {
     }
 
     /// Takes the tail for writing; it stays visible. Hold [`TenantIndex::flush`], and end with `flushed` or `not_flushed`.
-    pub(crate) fn capture(&self) -> Result<Capture, ArrowError> {
+    pub(crate) fn capture(&self, kept_from_us: i64) -> Result<Capture, ArrowError> {
         self.with(|state| {
             state.freeze()?;
             let mut pieces = std::mem::take(&mut state.pieces);
@@ -291,7 +309,7 @@ impl TenantIndex {
                 pieces: state.flushing.clone(),
                 lanes: state.lanes.clone(),
                 properties: state.properties.take_unsaved(),
-                redirects: state.redirects(),
+                rewrite: Rewrite { redirects: state.redirects(), kept_from_us },
             })
         })
     }
@@ -308,7 +326,7 @@ impl TenantIndex {
             }
             state.files = Arc::new(state.files.iter().cloned().chain(files).collect());
             state.version += 1;
-            state.view = None;
+            (state.view, state.stored) = (None, None);
         });
     }
 
@@ -327,8 +345,8 @@ impl TenantIndex {
     }
 
     /// What a merge starts from.
-    pub(crate) fn files_and_redirects(&self) -> (Arc<Vec<Arc<FileHandle>>>, Arc<Redirects>) {
-        self.with(|state| (state.files.clone(), state.redirects()))
+    pub(crate) fn files_and_rewrite(&self, kept_from_us: i64) -> (Arc<Vec<Arc<FileHandle>>>, Rewrite) {
+        self.with(|state| (state.files.clone(), Rewrite { redirects: state.redirects(), kept_from_us }))
     }
 
     /// Puts merged files in the place of others.
@@ -337,7 +355,7 @@ impl TenantIndex {
             let keep = |file: &&Arc<FileHandle>| !replaced.iter().any(|old| Arc::ptr_eq(old, file));
             state.files = Arc::new(state.files.iter().filter(keep).cloned().chain(new).collect());
             state.version += 1;
-            state.view = None;
+            (state.view, state.stored) = (None, None);
         });
         for file in replaced {
             file.replace();
@@ -355,11 +373,7 @@ fn append_rows<'a>(
 ) -> Result<(), ArrowError> {
     let mut appended = false;
     for (at, event) in events {
-        if state.builder.append(event, super::sequence(position, at), &mut state.properties)? {
-            appended = true;
-        } else {
-            state.left_out += 1;
-        }
+        appended |= state.builder.append(event, super::sequence(position, at), &mut state.properties)?;
     }
     if appended {
         state.version += 1;

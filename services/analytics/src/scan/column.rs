@@ -41,6 +41,9 @@ pub enum Column {
     /// names (see [`PropertyType::data_type`]); `Dictionary(UInt32, Utf8)` of nulls when no event ever had it. A stored value
     /// of another type is converted where that loses nothing, else null.
     Property(String),
+    /// A trait that a row of [`TRAITS`](super::TRAITS) states of its person, with the type that
+    /// [`Snapshot::traits`](super::Snapshot::traits) names; null in rows that do not state it, and in all rows of events.
+    Trait(String),
     /// `List<Struct>` of the items, see [`ItemField`]; null when the event has none.
     ItemsList,
     /// `Decimal128(38, 4)`: Σ price × quantity over the items that have both; null when no item has.
@@ -162,21 +165,27 @@ pub enum PropertyScope {
     Unregistered,
     /// A property of items beyond the built-in fields.
     Item,
+    /// A trait of persons.
+    Trait,
 }
 
 impl PropertyScope {
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [PropertyScope; 4] = [Self::Event, Self::Unregistered, Self::Item, Self::Trait];
+
     /// Stored number.
     pub(crate) fn code(self) -> i64 {
         match self {
             PropertyScope::Event => 0,
             PropertyScope::Unregistered => 1,
             PropertyScope::Item => 2,
+            PropertyScope::Trait => 3,
         }
     }
 
     /// From the stored number.
     pub(crate) fn from_code(code: i64) -> Option<Self> {
-        [Self::Event, Self::Unregistered, Self::Item].into_iter().find(|scope| scope.code() == code)
+        Self::ALL.into_iter().find(|scope| scope.code() == code)
     }
 }
 
@@ -235,7 +244,7 @@ impl PropertyType {
     }
 }
 
-/// A property that events of the tenant have carried.
+/// A property or trait that events of the tenant have carried.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredProperty {
     /// Where.
@@ -308,6 +317,7 @@ impl Column {
                 None => format!("d.{code}"),
             },
             Column::Property(name) => format!("p.{name}"),
+            Column::Trait(name) => format!("t.{name}"),
             Column::ItemsList => "items".to_owned(),
             Column::Value => "value".to_owned(),
             Column::SkippedItems => "skipped_items".to_owned(),
@@ -315,7 +325,7 @@ impl Column {
         }
     }
 
-    /// Arrow type; of a property, the type is the tenant's (`None` here).
+    /// Arrow type; of a property or trait, the type is the tenant's (`None` here).
     pub fn data_type(&self) -> Option<DataType> {
         Some(match self {
             Column::Person | Column::Origin | Column::Device => DataType::UInt32,
@@ -324,7 +334,7 @@ impl Column {
             Column::Kind => DataType::UInt8,
             Column::MessageId => DataType::Utf8,
             Column::SessionId | Column::AccountId | Column::OriginalName | Column::Source | Column::Dimension(_) => text_type(),
-            Column::Property(_) => return None,
+            Column::Property(_) | Column::Trait(_) => return None,
             Column::ItemsList => items_type(),
             Column::Value => value_type(),
             Column::SkippedItems => DataType::UInt16,

@@ -3,7 +3,8 @@
 //! [`Index::snapshot`](crate::index::Index::snapshot) gives a [`Snapshot`]: files and in-memory tail as of one moment.
 //! [`Snapshot::scan`] walks the rows of some events in a range of time, with exactly the columns asked for. A scan is plain,
 //! blocking work: call it on a blocking thread. It can be cut into independent parts by ranges of person numbers
-//! ([`ScanRequest::persons`]), which is how work is spread over cores and, later, over machines.
+//! ([`ScanRequest::persons`]), which is how work is spread over cores and, later, over machines; [`Snapshot::pass`] shares among
+//! such parts what they have in common.
 //!
 //! # What a scan promises
 //!
@@ -17,8 +18,12 @@
 
 mod column;
 mod json;
+mod pass;
+mod plan;
 mod read;
+mod select;
 mod snapshot;
+mod view;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,14 +34,21 @@ pub use column::{Column, ItemField, PropertyScope, PropertyType, StoredProperty}
 pub(crate) use column::{decimal_type, item_element, item_fields, text_type, value_type};
 pub use json::{decode_value, encode_value};
 pub(crate) use json::{timestamp_of, timestamp_us};
+pub use pass::Pass;
 pub use read::Scan;
+pub(crate) use select::{Chosen, Rows, Wanted, choose};
 pub use snapshot::{PERSONS_PER_CHUNK, Snapshot};
-pub(crate) use snapshot::{Run, View};
+pub(crate) use view::{Run, StoredView, View};
+
+/// The name under which traits of persons are kept beside events: for each event that states traits, and each one of a kind that is
+/// no happening (IDENTIFY, GROUP, ALIAS), a row with the event's time and the traits as [`Column::Trait`]. Per person and trait the
+/// last row by (ts, sequence) holds. These rows are no events: they are read only where this name is asked for.
+pub const TRAITS: &str = "$traits";
 
 /// Which rows and columns to read.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
-    /// Canonical names; `None` is every event.
+    /// Canonical names; `None` is every event (so not [`TRAITS`]).
     pub events: Option<Vec<String>>,
     /// Event time: from (inclusive), to (exclusive), in microseconds UTC.
     pub range_us: (i64, i64),

@@ -87,6 +87,8 @@ fn put(event: &mut TimelineEvent, column: &Column, array: &ArrayRef, row: usize)
                 event.properties.insert(name.clone(), value);
             }
         }
+        // What traits an event states is no part of it.
+        Column::Trait(_) => {}
         Column::Person | Column::Origin | Column::Ts | Column::Sequence | Column::Kind | Column::Value | Column::SkippedItems => {}
     }
 }

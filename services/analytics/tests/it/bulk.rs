@@ -27,17 +27,17 @@ async fn imported_events_stand_beside_those_of_the_log_across_merges_and_restart
         life.settled(&shop).await;
         assert_eq!(import(&life, "shop", 300, all_fine(&all[600..])).await.expect("an import"), 300);
         let want = expected(all.iter(), |person| person);
-        assert_eq!(life.rows(&shop).await, want);
+        assert_eq!(life.rows_with_traits(&shop).await, want);
         life.crash().await;
 
         let life = rig.start().await;
         life.index().load(&shop).await.expect("the tenant");
         life.settled(&shop).await;
-        assert_eq!(life.rows(&shop).await, want, "after a restart");
+        assert_eq!(life.rows_with_traits(&shop).await, want, "after a restart");
         life.index().flush(&shop).await.expect("a flush");
         assert!(life.index().merge(&shop).await.expect("merges") > 0);
         life.index().forget_columns();
-        assert_eq!(life.rows(&shop).await, want, "after merges");
+        assert_eq!(life.rows_with_traits(&shop).await, want, "after merges");
         life.crash().await;
     }
 }

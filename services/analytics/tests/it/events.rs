@@ -7,17 +7,17 @@ pub const DAY_US: i64 = 86_400_000_000;
 pub const START_US: i64 = 20_758 * DAY_US;
 
 /// Random numbers that are the same in every run (xorshift).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
@@ -63,6 +63,10 @@ fn event(dice: &mut Dice, number: usize) -> ResolvedEvent {
         if dice.one_in(3) {
             event.properties.insert(name.to_owned(), value(kind));
         }
+    }
+    if dice.one_in(6) {
+        event.traits.insert("df_membership".to_owned(), value(Kind::StringValue(format!("m{}", dice.below(3)))));
+        event.traits.insert("visits".to_owned(), value(Kind::IntValue(dice.below(100) as i64)));
     }
     if dice.one_in(4) {
         event.unregistered.insert("loose".to_owned(), value(Kind::StringValue(format!("\"x\" {}", dice.below(3)))));

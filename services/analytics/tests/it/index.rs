@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use segue_analytics::scan::{PropertyScope, PropertyType, ScanError};
+use segue_analytics::scan::{PropertyScope, PropertyType, ScanError, TRAITS};
 use segue_model::TenantId;
 use segue_proto::events::v1::{EventKind, ResolvedEvent, value::Kind};
+use segue_testkit::{TempLog, TempStore};
 
 use crate::events::{DAY_US, START_US, events, value};
-use crate::rig::{ALL_TIMES, Life, Rig, Row, eventually, expected, rows, switched, tenant};
+use crate::rig::{ALL_TIMES, Life, Rig, Row, all_rows, events_of, eventually, expected, rows, rows_by_chunks, switched, tenant};
 
 fn of(tenant: &TenantId, events: &[ResolvedEvent]) -> Vec<(TenantId, ResolvedEvent)> {
     events.iter().map(|event| (tenant.clone(), event.clone())).collect()
@@ -26,14 +27,18 @@ fn survivor(merges: &[(u32, u32)]) -> impl Fn(u32) -> u32 {
 }
 
 async fn check(life: &Life, shop: &TenantId, want: &[Row], stage: &str) {
-    let got = life.rows(shop).await;
+    let got = life.rows_with_traits(shop).await;
     assert_eq!(got.len(), want.len(), "{stage}: number of rows");
     for (got, want) in got.iter().zip(want) {
         assert_eq!(got, want, "{stage}");
     }
+    let persons: std::collections::BTreeSet<u32> = want.iter().map(|row| row["person"].parse().expect("a number")).collect();
+    let known = life.snapshot(shop);
+    let known = tokio::task::spawn_blocking(move || known.persons().expect("persons")).await.expect("no panic");
+    assert_eq!(known.iter().collect::<Vec<u32>>(), persons.into_iter().collect::<Vec<_>>(), "{stage}: persons");
     // Ranges of persons and of time cut the same rows into parts.
     let snapshot = life.snapshot(shop);
-    let want = want.to_vec();
+    let want = events_of(want);
     let cut = tokio::task::spawn_blocking(move || {
         let number = |row: &Row, name: &str| row[name].parse::<i64>().expect("a number");
         let bounds = [0, 1, 65_536, 100_001, 131_072, u32::MAX];
@@ -42,7 +47,10 @@ async fn check(life: &Life, shop: &TenantId, want: &[Row], stage: &str) {
             let inside = |row: &&Row| (i64::from(pair[0])..i64::from(pair[1])).contains(&number(row, "person"));
             assert_eq!(part, want.iter().filter(inside).cloned().collect::<Vec<_>>());
         }
+        assert_eq!(rows_by_chunks(&snapshot, ALL_TIMES).expect("rows"), want);
         let (from, to) = (START_US + DAY_US / 3, START_US + DAY_US * 2);
+        let in_time = |row: &&Row| (from..to).contains(&number(row, "ts"));
+        assert_eq!(rows_by_chunks(&snapshot, (from, to)).expect("rows"), want.iter().filter(in_time).cloned().collect::<Vec<_>>());
         let part = rows(&snapshot, Some(vec!["custom".into(), "df_purchase".into()]), (from, to), Some(1..100_000)).expect("rows");
         let inside = |row: &&Row| {
             (from..to).contains(&number(row, "ts"))
@@ -56,7 +64,12 @@ async fn check(life: &Life, shop: &TenantId, want: &[Row], stage: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_rows_come_from_the_tail_from_files_and_from_merged_files_across_restarts_and_merges_of_persons() {
-    for (round, rig) in Rig::each(&[("shop", true), ("other", true)]).into_iter().enumerate() {
+    let mut rigs = Rig::each(&[("shop", true), ("other", true)]);
+    // Without room for decoded columns, everything is decoded again and again, to the same end.
+    let mut cramped = Rig::embedded(&[("shop", true), ("other", true)]);
+    (cramped.config.cache_bytes_max, cramped.config.pass_bytes_max) = (0, 20_000);
+    rigs.push(cramped);
+    for (round, rig) in rigs.into_iter().enumerate() {
         let (shop, other) = (tenant("shop"), tenant("other"));
         let all = events(7 + round as u64, 1_200);
         let noise = events(99, 50);
@@ -77,7 +90,7 @@ async fn the_same_rows_come_from_the_tail_from_files_and_from_merged_files_acros
         let merges = [(1, 50_001), (5_001, 10_001), (10_001, 150_001), (195_001, 20_001), (3, 4)];
         life.merge_persons(&shop, 1, &merges).await;
         let want = expected(all[..800].iter(), survivor(&merges));
-        eventually("merged persons are redirected", || async { life.rows(&shop).await == want }).await;
+        eventually("merged persons are redirected", || async { life.rows_with_traits(&shop).await == want }).await;
         check(&life, &shop, &want, "redirected").await;
 
         life.crash().await;
@@ -96,7 +109,7 @@ async fn the_same_rows_come_from_the_tail_from_files_and_from_merged_files_acros
         let held = life.snapshot(&shop);
         assert!(life.index().merge(&shop).await.expect("merges") > 0);
         check(&life, &shop, &want, "merged files").await;
-        let old = tokio::task::spawn_blocking(move || rows(&held, None, ALL_TIMES, None)).await.expect("no panic");
+        let old = tokio::task::spawn_blocking(move || all_rows(&held)).await.expect("no panic");
         assert_eq!(old.expect("a snapshot keeps its files"), want);
         let now = life.index().status(&shop).await.expect("a status");
         assert_eq!((now.rows, now.tail_rows), (1_200, 0));
@@ -107,7 +120,7 @@ async fn the_same_rows_come_from_the_tail_from_files_and_from_merged_files_acros
         life.merge_persons(&shop, 10, &more).await;
         let merges: Vec<_> = merges.into_iter().chain(more).collect();
         let want = expected(all.iter(), survivor(&merges));
-        eventually("persons are redirected again", || async { life.rows(&shop).await == want }).await;
+        eventually("persons are redirected again", || async { life.rows_with_traits(&shop).await == want }).await;
         check(&life, &shop, &want, "redirected again").await;
 
         life.crash().await;
@@ -242,7 +255,11 @@ async fn a_damaged_or_missing_file_fails_by_name_the_queries_that_need_it_and_no
         let snapshot = life.snapshot(&shop);
         let read = move |range: (i64, i64)| {
             let snapshot = snapshot.clone();
-            tokio::task::spawn_blocking(move || rows(&snapshot, None, range, None))
+            tokio::task::spawn_blocking(move || -> Result<Vec<Row>, ScanError> {
+                let mut all = rows(&snapshot, None, range, None)?;
+                all.extend(rows(&snapshot, Some(vec![TRAITS.to_owned()]), range, None)?);
+                Ok(all)
+            })
         };
         let error = read(ALL_TIMES).await.expect("no panic").expect_err("the file is damaged");
         assert!(error.to_string().contains(&name), "{error}");
@@ -312,6 +329,67 @@ async fn what_is_no_event_is_left_out_and_values_of_another_type_are_converted_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn traits_are_kept_beside_events_and_shown_to_those_alone_who_ask_for_them() {
+    // One partition, so that the first value is the one sent first.
+    let rig = Rig::new(TempStore::sqlite(), TempLog::embedded().with_partitions(1), &[("shop", true)]);
+    let shop = tenant("shop");
+    let stated = |number: usize, kind: EventKind, traits: &[(&str, Kind)]| ResolvedEvent {
+        person: number as u32 + 1,
+        name: if kind == EventKind::Track { "e".to_owned() } else { String::new() },
+        kind: kind as i32,
+        message_id: format!("m{number}"),
+        time_us: START_US + number as i64,
+        traits: traits.iter().map(|(name, kind)| ((*name).to_owned(), value(kind.clone()))).collect(),
+        ..ResolvedEvent::default()
+    };
+    let all = [
+        stated(0, EventKind::Track, &[("size", Kind::DecimalE4Value(125_000)), ("grade", Kind::StringValue("gold".to_owned()))]),
+        stated(1, EventKind::Identify, &[("size", Kind::IntValue(3))]),
+        stated(2, EventKind::Identify, &[]),
+        stated(3, EventKind::Alias, &[("size", Kind::StringValue("big".to_owned()))]),
+        stated(4, EventKind::Track, &[]),
+        stated(5, EventKind::Group, &[]),
+        // Ingest refuses it; were it here, it would be taken for traits.
+        ResolvedEvent { name: TRAITS.to_owned(), ..stated(6, EventKind::Track, &[]) },
+    ];
+    let life = rig.start().await;
+    life.send(&of(&shop, &all), 10).await;
+    life.settled(&shop).await;
+    for stage in ["tail", "files"] {
+        let snapshot = life.snapshot(&shop);
+        let names: Vec<_> = snapshot.traits().iter().map(|known| (known.name.as_str(), known.kind, known.scope)).collect();
+        assert_eq!(
+            names,
+            [("grade", PropertyType::String, PropertyScope::Trait), ("size", PropertyType::Decimal, PropertyScope::Trait)],
+            "{stage}"
+        );
+        assert!(snapshot.properties().iter().all(|known| known.scope != PropertyScope::Trait));
+        assert_eq!(snapshot.event_names().iter().map(|name| name.as_ref()).collect::<Vec<_>>(), ["e"], "{stage}");
+        assert_eq!(life.rows(&shop).await.len(), 2, "{stage}");
+        assert_eq!(life.index().status(&shop).await.expect("a status").rows, 2, "{stage}");
+        let found = tokio::task::spawn_blocking(move || {
+            let persons: Vec<u32> = snapshot.persons().expect("persons").iter().collect();
+            (rows(&snapshot, Some(vec![TRAITS.to_owned()]), ALL_TIMES, None).expect("rows"), persons)
+        });
+        let (mut found, persons) = found.await.expect("no panic");
+        assert_eq!(persons, [1, 2, 3, 4, 5, 6], "{stage}");
+        found.sort_by_key(|row| row["ts"].clone());
+        let text = |row: &Row, name: &str| row.get(name).cloned();
+        let of: Vec<_> = found.iter().map(|row| (row["person"].as_str(), text(row, "t.size"), text(row, "t.grade"))).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            of,
+            [("1", some("12.5000"), some("gold")), ("2", some("3.0000"), None), ("3", None, None), ("4", None, None), ("6", None, None)],
+            "{stage}"
+        );
+        // A value of another type is not lost.
+        assert_eq!(found[3]["u.size"], "\"big\"", "{stage}");
+        life.index().flush(&shop).await.expect("a flush");
+    }
+    life.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn positions_move_on_so_that_the_log_may_forget_and_status_tells_of_them() {
     let rig = Rig::embedded(&[("shop", true)]);
     let shop = tenant("shop");
@@ -358,7 +436,7 @@ async fn queries_see_each_event_once_while_tails_are_written_and_files_are_merge
     };
     tokio::join!(sending, tokio::time::timeout(std::time::Duration::from_secs(60), reading)).1.expect("in time");
     let want = expected(all.iter(), survivor(&merges));
-    eventually("merged persons are redirected", || async { life.rows(&shop).await == want }).await;
+    eventually("merged persons are redirected", || async { life.rows_with_traits(&shop).await == want }).await;
     check(&life, &shop, &want, "at rest").await;
     life.crash().await;
 }

@@ -5,6 +5,7 @@ mod dimension_values;
 mod events;
 mod funnel;
 mod index;
+mod layouts;
 mod path;
 mod report;
 mod retention;

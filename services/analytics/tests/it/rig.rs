@@ -11,13 +11,14 @@ use arrow::datatypes::UInt32Type;
 use arrow::util::display::array_value_to_string;
 use prost::Message;
 use segue_analytics::index::Index;
-use segue_analytics::scan::{Column, ScanError, ScanRequest, Snapshot, decode_value, encode_value};
+use segue_analytics::scan::{Column, PERSONS_PER_CHUNK, Scan, ScanError, ScanRequest, Snapshot, TRAITS, decode_value, encode_value};
 use segue_analytics::{Config, Deps, Started, start};
 use segue_log::{Log, NewBatch, Topic};
 use segue_model::module::ModuleSet;
-use segue_model::{Module, SystemClock, TenantId, dimension, partition};
+use segue_model::{Clock, Module, SystemClock, TenantId, dimension, partition};
 use segue_proto::events::v1::{
-    IdentityChange, IdentityChangeBatch, PersonMerged, ResolvedBatch, ResolvedEvent, ResolvedGroup, Value, identity_change::Change,
+    EventKind, IdentityChange, IdentityChangeBatch, PersonMerged, ResolvedBatch, ResolvedEvent, ResolvedGroup, Value,
+    identity_change::Change,
 };
 use segue_runtime::{Tasks, Tenant, TenantDirectory};
 use segue_testkit::{TempLog, TempStore};
@@ -25,7 +26,6 @@ use tempfile::TempDir;
 
 const RESOLVED: Topic = Topic::new("resolved");
 const IDENTITY: Topic = Topic::new("identity");
-const PARTITIONS: u16 = 4;
 
 /// Everything that outlives a restart.
 pub struct Rig {
@@ -34,6 +34,7 @@ pub struct Rig {
     pub lake: TempDir,
     pub config: Config,
     pub tenants: TenantDirectory,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// One life of the process.
@@ -71,7 +72,8 @@ pub fn switched(tenants: &[(&str, bool)]) -> Vec<Tenant> {
 impl Rig {
     pub fn new(store: TempStore, log: TempLog, tenants: &[(&str, bool)]) -> Self {
         let lake = TempDir::with_prefix("segue-lake-").expect("a folder");
-        Self { store, log, lake, config: quiet(), tenants: TenantDirectory::fixed(switched(tenants)) }
+        let tenants = TenantDirectory::fixed(switched(tenants));
+        Self { store, log, lake, config: quiet(), tenants, clock: Arc::new(SystemClock) }
     }
 
     pub fn embedded(tenants: &[(&str, bool)]) -> Self {
@@ -92,7 +94,7 @@ impl Rig {
             store_url: self.store.url().to_owned(),
             lake_url: format!("file:{}", self.lake.path().display()),
             log: log.clone(),
-            clock: Arc::new(SystemClock),
+            clock: self.clock.clone(),
             tenants: self.tenants.clone(),
             tasks: tasks.clone(),
         };
@@ -139,7 +141,7 @@ impl Life {
     pub async fn send(&self, events: &[(TenantId, ResolvedEvent)], per_batch: usize) {
         let mut batches: BTreeMap<u16, Vec<ResolvedBatch>> = BTreeMap::new();
         for (tenant, event) in events {
-            let of_partition = batches.entry(partition::of_person(tenant.as_str(), event.person, PARTITIONS)).or_default();
+            let of_partition = batches.entry(partition::of_person(tenant.as_str(), event.person, self.log.partitions())).or_default();
             let is_full = |batch: &ResolvedBatch| batch.groups.iter().map(|group| group.events.len()).sum::<usize>() >= per_batch;
             if of_partition.last().is_none_or(is_full) {
                 of_partition.push(ResolvedBatch::default());
@@ -161,17 +163,18 @@ impl Life {
 
     /// Puts merges of persons on the log as identity does.
     pub async fn merge_persons(&self, tenant: &TenantId, first_link: u64, merges: &[(u32, u32)]) {
-        let changes = (first_link..)
-            .zip(merges)
-            .map(|(sequence, (from, into))| IdentityChange {
-                sequence,
-                time_us: 0,
-                change: Some(Change::Merged(PersonMerged { from: *from, into: *into })),
-            })
-            .collect();
-        let batch = IdentityChangeBatch { tenant: tenant.to_string(), changes };
-        let new = NewBatch { payload: batch.encode_to_vec().into(), events: merges.len() as u32, ..NewBatch::default() };
-        self.log.append(IDENTITY, 1, new).await.expect("the log takes it");
+        let changes: Vec<Change> = merges.iter().map(|(from, into)| Change::Merged(PersonMerged { from: *from, into: *into })).collect();
+        self.change_persons(tenant, first_link, changes).await;
+    }
+
+    /// Puts changes of who is whom on the log as identity does.
+    pub async fn change_persons(&self, tenant: &TenantId, first_link: u64, changes: Vec<Change>) {
+        let changes: Vec<IdentityChange> =
+            (first_link..).zip(changes).map(|(sequence, change)| IdentityChange { sequence, time_us: 0, change: Some(change) }).collect();
+        let events = changes.len() as u32;
+        let payload = IdentityChangeBatch { tenant: tenant.to_string(), changes }.encode_to_vec().into();
+        let partition = 1 % self.log.partitions();
+        self.log.append(IDENTITY, partition, NewBatch { payload, events, ..NewBatch::default() }).await.expect("the log takes it");
     }
 
     /// Waits until everything on the log is queryable.
@@ -192,10 +195,16 @@ impl Life {
         self.index().snapshot(tenant).expect("the tenant is loaded")
     }
 
-    /// All rows of a tenant.
+    /// All events of a tenant.
     pub async fn rows(&self, tenant: &TenantId) -> Vec<Row> {
         let snapshot = self.snapshot(tenant);
         tokio::task::spawn_blocking(move || rows(&snapshot, None, ALL_TIMES, None).expect("rows")).await.expect("no panic")
+    }
+
+    /// All events of a tenant, and what they state of persons.
+    pub async fn rows_with_traits(&self, tenant: &TenantId) -> Vec<Row> {
+        let snapshot = self.snapshot(tenant);
+        tokio::task::spawn_blocking(move || all_rows(&snapshot).expect("rows")).await.expect("no panic")
     }
 }
 
@@ -226,7 +235,21 @@ fn columns(snapshot: &Snapshot) -> Vec<Column> {
     columns.extend(dimension::DIMENSIONS.iter().take(8).map(|dimension| Column::Dimension(dimension.code)));
     let names: std::collections::BTreeSet<&str> = snapshot.properties().iter().map(|property| property.name.as_str()).collect();
     columns.extend(names.into_iter().map(|name| Column::Property(name.to_owned())));
+    columns.extend(snapshot.traits().iter().map(|known| Column::Trait(known.name.clone())));
     columns
+}
+
+/// Everything in a snapshot.
+pub fn all_rows(snapshot: &Snapshot) -> Result<Vec<Row>, ScanError> {
+    let mut all = rows(snapshot, None, ALL_TIMES, None)?;
+    all.extend(rows(snapshot, Some(vec![TRAITS.to_owned()]), ALL_TIMES, None)?);
+    all.sort();
+    Ok(all)
+}
+
+/// The events alone.
+pub fn events_of(rows: &[Row]) -> Vec<Row> {
+    rows.iter().filter(|row| row["event"] != TRAITS).cloned().collect()
 }
 
 /// Reads a snapshot as rows, checking what a scan promises of each batch. Sorted, without the sequence.
@@ -237,7 +260,43 @@ pub fn rows(
     persons: Option<Range<u32>>,
 ) -> Result<Vec<Row>, ScanError> {
     let columns = columns(snapshot);
-    let mut scan = snapshot.scan(ScanRequest { events, range_us, columns: columns.clone(), persons });
+    let scan = snapshot.scan(ScanRequest { events, range_us, columns: columns.clone(), persons });
+    let mut rows = rows_of(scan, &columns)?;
+    rows.sort();
+    Ok(rows)
+}
+
+/// The same rows as [`rows`], read chunk by chunk and by two threads at once.
+pub fn rows_by_chunks(snapshot: &Snapshot, range_us: (i64, i64)) -> Result<Vec<Row>, ScanError> {
+    let columns = columns(snapshot);
+    let pass = snapshot.pass(ScanRequest { events: None, range_us, columns: columns.clone(), persons: None });
+    let chunks: Vec<u32> = (0..=snapshot.persons_max() / PERSONS_PER_CHUNK).map(|chunk| chunk * PERSONS_PER_CHUNK).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let read = || -> Result<Vec<Row>, ScanError> {
+        let mut rows = Vec::new();
+        while let Some(start) = chunks.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            rows.extend(rows_of(pass.scan(*start..start.saturating_add(PERSONS_PER_CHUNK)), &columns)?);
+        }
+        Ok(rows)
+    };
+    let mut rows = std::thread::scope(|scope| {
+        let other = scope.spawn(read);
+        let mut rows = read()?;
+        rows.extend(other.join().expect("no panic")?);
+        Ok::<_, ScanError>(rows)
+    })?;
+    assert_eq!(pass.bytes(), 0, "nothing is held behind the last chunk");
+    // A reader that looks at times itself sees the same, and whatever else there is.
+    let slices = snapshot.pass(ScanRequest { events: None, range_us, columns: columns.clone(), persons: None }).whole_slices();
+    let in_range = |row: &Row| (range_us.0..range_us.1).contains(&row["ts"].parse::<i64>().expect("a number"));
+    let mut sliced: Vec<Row> = rows_of(slices.scan(0..u32::MAX), &columns)?.into_iter().filter(in_range).collect();
+    rows.sort();
+    sliced.sort();
+    assert_eq!(rows, sliced);
+    Ok(rows)
+}
+
+fn rows_of(mut scan: Scan, columns: &[Column]) -> Result<Vec<Row>, ScanError> {
     let mut rows = Vec::new();
     for batch in scan.by_ref() {
         let batch = batch?;
@@ -286,7 +345,6 @@ pub fn rows(
         }
     }
     assert_eq!(scan.stats().rows, rows.len() as u64);
-    rows.sort();
     Ok(rows)
 }
 
@@ -302,15 +360,28 @@ fn text(array: &dyn Array, row: usize) -> String {
 
 /// What reading these events should give, with persons redirected.
 pub fn expected<'a>(events: impl Iterator<Item = &'a ResolvedEvent>, survivor: impl Fn(u32) -> u32) -> Vec<Row> {
-    let mut rows: Vec<Row> = events.map(|event| expected_row(event, survivor(event.person))).collect();
+    let mut rows = Vec::new();
+    for event in events {
+        let no_happening = matches!(event.kind(), EventKind::Identify | EventKind::Group | EventKind::Alias);
+        if !no_happening {
+            rows.push(expected_row(event, survivor(event.person)));
+        }
+        if no_happening || !event.traits.is_empty() {
+            let mut row = fixed(event, TRAITS, survivor(event.person));
+            row.insert("skipped_items".to_owned(), "0".to_owned());
+            row.extend(event.traits.iter().map(|(name, value)| (format!("t.{name}"), plain(value))));
+            rows.push(row);
+        }
+    }
     rows.sort();
     rows
 }
 
-fn expected_row(event: &ResolvedEvent, person: u32) -> Row {
+/// What every row has.
+fn fixed(event: &ResolvedEvent, name: &str, person: u32) -> Row {
     let mut row = Row::new();
     let mut put = |name: &str, text: String| row.insert(name.to_owned(), text);
-    put("event", event.name.clone());
+    put("event", name.to_owned());
     put("person", person.to_string());
     put("origin", event.person.to_string());
     put("device", event.device.to_string());
@@ -318,6 +389,12 @@ fn expected_row(event: &ResolvedEvent, person: u32) -> Row {
     put("received_at", event.received_at_us.to_string());
     put("kind", event.kind.max(1).to_string());
     put("message_id", event.message_id.clone());
+    row
+}
+
+fn expected_row(event: &ResolvedEvent, person: u32) -> Row {
+    let mut row = fixed(event, &event.name, person);
+    let mut put = |name: &str, text: String| row.insert(name.to_owned(), text);
     for (name, text) in [
         ("session_id", &event.session_id),
         ("account_id", &event.account_id),
