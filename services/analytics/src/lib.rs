@@ -11,6 +11,7 @@
 //! - A query sees one [`scan::Snapshot`]: files and tail as of one moment, whatever is flushed or merged meanwhile.
 //! - A tenant whose analytics is off costs nothing here; what passes by is remembered as a position to catch up from.
 
+mod condition;
 pub mod config;
 pub mod dimension_values;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod funnel;
 pub mod index;
 mod pass;
 pub mod path;
+pub mod persons;
 pub mod question;
 pub mod report;
 pub mod retention;

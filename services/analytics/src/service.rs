@@ -26,7 +26,7 @@ use crate::funnel;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
 use crate::scan::timestamp_of;
-use crate::{dimension_values, path, report, retention, sessions, timeline};
+use crate::{dimension_values, path, persons, report, retention, sessions, timeline};
 
 /// Longest id of a request.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -151,12 +151,12 @@ impl AnalyticsService for Service {
         reply(self.query(request, sessions::query).await)
     }
 
-    async fn select_persons(&self, _request: Request<SelectPersonsRequest>) -> Result<Response<SelectPersonsResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn select_persons(&self, request: Request<SelectPersonsRequest>) -> Result<Response<SelectPersonsResponse>, Status> {
+        reply(self.query(request, persons::select).await)
     }
 
-    async fn count_persons(&self, _request: Request<CountPersonsRequest>) -> Result<Response<CountPersonsResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn count_persons(&self, request: Request<CountPersonsRequest>) -> Result<Response<CountPersonsResponse>, Status> {
+        reply(self.query(request, persons::count).await)
     }
 
     async fn get_person_timeline(&self, request: Request<GetPersonTimelineRequest>) -> Result<Response<GetPersonTimelineResponse>, Status> {

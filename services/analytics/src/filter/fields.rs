@@ -15,6 +15,7 @@ pub(crate) const OWN_DIMENSIONS: [(&str, &str); 2] = [("event", "Canonical name 
 pub(crate) struct Vocabulary {
     events: BTreeMap<String, PropertyType>,
     items: BTreeMap<String, PropertyType>,
+    traits: BTreeMap<String, PropertyType>,
     /// The tenant has no events at all: then any name is let through, and the report is empty.
     no_events: bool,
 }
@@ -36,7 +37,9 @@ impl Vocabulary {
                     vocabulary.items.insert(property.name, property.kind);
                 }
                 // A field of persons, not of events.
-                PropertyScope::Trait => {}
+                PropertyScope::Trait => {
+                    vocabulary.traits.insert(property.name, property.kind);
+                }
             }
         }
         vocabulary
@@ -143,6 +146,24 @@ impl<'a> Resolver<'a> {
                 None
             }
         }
+    }
+
+    /// Resolves a trait of persons to the column of the rows that state it, or says at `path` what is wrong with it.
+    pub(crate) fn resolve_trait(&mut self, name: &str, path: &str, faults: &mut Vec<FieldViolation>) -> Option<FieldRef> {
+        let traits = &self.vocabulary.traits;
+        let standard = catalogue::TRAITS.iter().find(|standard| standard.name == name);
+        let (place, kind) = match (traits.get(name), standard) {
+            (Some(kind), _) => (Place::Column(self.column(Column::Trait(name.to_owned()))), Some(*kind)),
+            (None, Some(standard)) => (Place::Absent, Some(type_of(standard.value_type))),
+            // Nothing was stated of anybody yet: any name may come to be one.
+            (None, None) if traits.is_empty() && !name.is_empty() => (Place::Absent, None),
+            (None, None) => {
+                let known = traits.keys().map(String::as_str).chain(catalogue::TRAITS.iter().map(|standard| standard.name));
+                faults.push(FieldViolation::new(path, format!("nobody has a trait `{name}`{}", near(name, known))));
+                return None;
+            }
+        };
+        Some(FieldRef { name: name.to_owned(), place, kind })
     }
 
     fn dimension(&mut self, name: &str) -> Option<FieldRef> {

@@ -47,6 +47,19 @@ pub(crate) fn mask(predicate: &Predicate, batch: &BatchCells<'_>) -> BooleanBuff
     }
 }
 
+/// Which items of the batch pass, each tested by itself. The predicate names fields of items alone.
+pub(crate) fn item_mask(predicate: &Predicate, items: &Items) -> BooleanBuffer {
+    let len = items.len;
+    match predicate {
+        Predicate::Always(truth) => constant(*truth, len),
+        Predicate::All(operands) => operands.iter().fold(BooleanBuffer::new_set(len), |all, operand| &all & &item_mask(operand, items)),
+        Predicate::Any(operands) => operands.iter().fold(BooleanBuffer::new_unset(len), |any, operand| &any | &item_mask(operand, items)),
+        Predicate::Not(inner) => !&item_mask(inner, items),
+        Predicate::Test { place: Place::Item(at), test, negate, .. } => turned(test_mask(test, &items.fields[*at], len), *negate),
+        Predicate::Test { negate, .. } => constant(*negate, len),
+    }
+}
+
 fn constant(truth: bool, len: usize) -> BooleanBuffer {
     if truth { BooleanBuffer::new_set(len) } else { BooleanBuffer::new_unset(len) }
 }
@@ -70,6 +83,8 @@ fn of_events(matched: &BooleanBuffer, items: &Items, which: Which) -> BooleanBuf
 fn text_passes(test: &Test, text: &str) -> bool {
     match test {
         Test::Exists => true,
+        // Comparing with a few takes less than hashing.
+        Test::TextIn(wanted) if wanted.len() <= 4 => wanted.iter().any(|one| one == text),
         Test::TextIn(wanted) => wanted.contains(text),
         Test::Contains(parts) => parts.iter().any(|part| text.contains(part.as_str())),
         Test::StartsWith(parts) => parts.iter().any(|part| text.starts_with(part.as_str())),
@@ -132,7 +147,7 @@ fn exact_passes(test: &NumberTest<i128>, value: i128) -> bool {
     }
 }
 
-fn double_passes(test: &NumberTest<f64>, value: f64) -> bool {
+pub(crate) fn double_passes(test: &NumberTest<f64>, value: f64) -> bool {
     match test {
         NumberTest::In(wanted) => wanted.binary_search_by(|wanted| wanted.total_cmp(&(value + 0.0))).is_ok(),
         NumberTest::Within(low, high) => (*low, *high).contains(&value),

@@ -124,6 +124,25 @@ impl<'r, 'v, 'f> FilterParser<'r, 'v, 'f> {
         parser.node(filter, path, 1)
     }
 
+    /// Parses a comparison with something that is kept by type alone, such as an aggregate: the test, and whether its answer is turned
+    /// round. `at` says what is compared; `operator` and `values` stand at `path`.
+    pub(crate) fn parse_test(
+        at: &FieldRef,
+        operator: Operator,
+        values: &[Value],
+        path: &str,
+        resolver: &'r mut Resolver<'v>,
+        faults: &'f mut Vec<FieldViolation>,
+    ) -> Option<(Test, bool)> {
+        let mut parser = FilterParser { resolver, faults, nodes: 0 };
+        if let Some(description) = wrong_values(operator, values.len()) {
+            parser.fault(format!("{path}.values"), description);
+            return None;
+        }
+        let test = parser.test(at, at.kind?, operator, values, path)?;
+        Some((test, is_negative(operator)))
+    }
+
     fn fault(&mut self, path: impl Into<String>, description: impl Into<String>) -> Predicate {
         self.faults.push(FieldViolation::new(path, description));
         Predicate::Always(false)
@@ -166,18 +185,8 @@ impl<'r, 'v, 'f> FilterParser<'r, 'v, 'f> {
             Ok(ItemMatch::None) => Which::None,
             Err(_) => return self.fault(format!("{path}.item_match"), "one of ANY, ALL and NONE"),
         };
-        let given = comparison.values.len();
-        let wanted = match operator {
-            Operator::Unspecified | Operator::Exists | Operator::NotExists => 0..=0,
-            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => 1..=1,
-            Operator::Between => 2..=2,
-            Operator::In | Operator::NotIn | Operator::Contains | Operator::NotContains | Operator::StartsWith | Operator::EndsWith => {
-                1..=VALUES_MAX
-            }
-        };
-        if !wanted.contains(&given) {
-            let wanted = if wanted.start() == wanted.end() { wanted.start().to_string() } else { format!("1 to {VALUES_MAX}") };
-            return self.fault(format!("{path}.values"), format!("{} takes {wanted} value(s), {given} given", short(operator)));
+        if let Some(description) = wrong_values(operator, comparison.values.len()) {
+            return self.fault(format!("{path}.values"), description);
         }
         let Some(field) = field else { return Predicate::Always(false) };
         let is_item = matches!(
@@ -190,7 +199,7 @@ impl<'r, 'v, 'f> FilterParser<'r, 'v, 'f> {
         let Some(kind) = field.kind else { return Predicate::Always(false) };
         match self.test(&field, kind, operator, &comparison.values, path) {
             Some(test) => {
-                let negate = matches!(operator, Operator::NotIn | Operator::NotContains | Operator::NotExists);
+                let negate = is_negative(operator);
                 Predicate::Test { place: field.place, test, negate, items }
             }
             None => Predicate::Always(false),
@@ -332,6 +341,28 @@ impl<'r, 'v, 'f> FilterParser<'r, 'v, 'f> {
             }
         })
     }
+}
+
+/// Whether the answer of the operator's test is turned round.
+fn is_negative(operator: Operator) -> bool {
+    matches!(operator, Operator::NotIn | Operator::NotContains | Operator::NotExists)
+}
+
+/// What is wrong with so many values for an operator.
+fn wrong_values(operator: Operator, given: usize) -> Option<String> {
+    let wanted = match operator {
+        Operator::Unspecified | Operator::Exists | Operator::NotExists => 0..=0,
+        Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => 1..=1,
+        Operator::Between => 2..=2,
+        Operator::In | Operator::NotIn | Operator::Contains | Operator::NotContains | Operator::StartsWith | Operator::EndsWith => {
+            1..=VALUES_MAX
+        }
+    };
+    if wanted.contains(&given) {
+        return None;
+    }
+    let wanted = if wanted.start() == wanted.end() { wanted.start().to_string() } else { format!("1 to {VALUES_MAX}") };
+    Some(format!("{} takes {wanted} value(s), {given} given", short(operator)))
 }
 
 /// A number to compare floating-point fields with. Negative zero becomes zero, since the two are equal.

@@ -60,7 +60,6 @@ fn count(context: &Context<'_>, plan: &Plan) -> Result<(answer::Answer, ScanStat
 }
 
 /// The persons behind one number of the answer to a request.
-#[expect(dead_code, reason = "called when persons of reports can be selected")]
 pub(crate) fn persons(context: &Context<'_>, request: &pb::QueryFunnelRequest, cell: &pb::FunnelCell) -> Result<RoaringBitmap, QueryError> {
     let plan = Plan::new(context, request)?;
     let wanted = Wanted::new(&plan, cell)?;

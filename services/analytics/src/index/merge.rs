@@ -157,7 +157,7 @@ impl Merge<'_> {
     fn choose(&self, input: &mut Input, specials: &Specials, persons: (u64, u64)) -> anyhow::Result<Option<Chosen>> {
         input.batch()?;
         let from_us = self.times.0.max(self.view.kept_from_us(self.event));
-        let wanted = Wanted { persons, times: (from_us, self.times.1) };
+        let wanted = Wanted { persons, times: (from_us, self.times.1), only: None };
         let load = |column: &Column| -> Result<Option<ArrayRef>, _> {
             Ok(input.batch.as_ref().and_then(|batch| batch.column_by_name(&column.name()).cloned()))
         };

@@ -201,6 +201,19 @@ impl Redirects {
         }
     }
 
+    /// Persons as they may have been known once, made persons as they are now.
+    pub(crate) fn survivors(&self, persons: &mut RoaringBitmap) {
+        let merged: Vec<(u32, u32)> = if persons.len() < self.by_from.len() as u64 {
+            persons.iter().map(|person| (person, self.survivor(person))).filter(|(person, survivor)| person != survivor).collect()
+        } else {
+            self.by_from.iter().copied().filter(|(from, _)| persons.contains(*from)).collect()
+        };
+        for (from, _) in &merged {
+            persons.remove(*from);
+        }
+        persons.extend(merged.into_iter().map(|(_, survivor)| survivor));
+    }
+
     /// Whether rows under this number are judged one by one.
     pub(crate) fn is_mixed(&self, number: u32) -> bool {
         !self.persons_under(number).is_empty()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, UInt32Array, UInt64Array};
 use arrow::buffer::BooleanBuffer;
@@ -161,6 +162,14 @@ impl Gather<'_> {
         places.into_iter().collect()
     }
 
+    /// The persons asked about in this range, when they are so few that their rows are better searched for than read through.
+    fn few(&self, range: &Range<u32>) -> Option<Arc<RoaringBitmap>> {
+        const SPARSITY: u64 = 16;
+        let persons = self.persons?;
+        let few = persons.range_cardinality(range.clone()).saturating_mul(SPARSITY) < range.len() as u64;
+        few.then(|| Arc::new(persons.range(range.clone()).collect()))
+    }
+
     /// The hits of these persons; `None` when there are more than `hits_max`.
     pub(super) fn parts<Q: Question>(
         &self,
@@ -189,6 +198,9 @@ impl Gather<'_> {
                 persons: Some(persons.clone()),
             };
             let mut scan = context.snapshot.scan(request);
+            if let Some(few) = self.few(&persons) {
+                scan = scan.only(few);
+            }
             for batch in scan.by_ref() {
                 context.check()?;
                 let reading = Reading { gather: self, question, group: &group, places: &places, keys, sequences };

@@ -111,6 +111,11 @@ impl Values {
             Place::Column(at) => &batch.columns[at],
             Place::Item(_) | Place::Absent => &Cells::Missing,
         };
+        self.cell_codes(column, rows, out);
+    }
+
+    /// The codes of these values of a column.
+    pub(crate) fn cell_codes(&self, column: &Cells, rows: &[u32], out: &mut Vec<u32>) {
         let mut known = self.0.lock();
         let each = |valid: bool, value: KeyValue| if valid { value } else { KeyValue::Missing };
         match column {

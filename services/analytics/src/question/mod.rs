@@ -56,7 +56,8 @@ impl Default for QueryLimits {
 impl Context<'_> {
     /// The names that filters and breakdowns may use.
     pub(crate) fn vocabulary(&self) -> Vocabulary {
-        Vocabulary::new(self.snapshot.properties().iter().cloned(), self.snapshot.event_names().is_empty())
+        let stored = self.snapshot.properties().iter().chain(self.snapshot.traits()).cloned();
+        Vocabulary::new(stored, self.snapshot.event_names().is_empty())
     }
 
     /// Fails when the caller went away.

@@ -30,6 +30,11 @@ pub(crate) fn bound_us(time: &Timestamp) -> Option<i64> {
     i64::try_from(nanos.div_euclid(1000) + i128::from(nanos.rem_euclid(1000) != 0)).ok()
 }
 
+/// The last microsecond that is not after `time`: what happened until then is known at `time`.
+pub(crate) fn last_us(time: &Timestamp) -> Option<i64> {
+    i64::try_from(nanos(time)?.div_euclid(1000)).ok()
+}
+
 /// As protobuf has it.
 pub(crate) fn timestamp(us: i64) -> Timestamp {
     Timestamp { seconds: us.div_euclid(1_000_000), nanos: (us.rem_euclid(1_000_000) * 1000) as i32 }

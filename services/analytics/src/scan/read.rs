@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
+use roaring::RoaringBitmap;
 
 use super::pass::Held;
 use super::plan::Plan;
@@ -22,6 +23,8 @@ pub struct Scan {
     held: Option<Arc<Held>>,
     /// From (inclusive), to (exclusive).
     persons: (u64, u64),
+    /// These of them alone.
+    only: Option<Arc<RoaringBitmap>>,
     exact_times: bool,
     /// Names of the columns of which a row must have at least one; empty: all rows.
     having: Vec<Arc<str>>,
@@ -86,6 +89,7 @@ impl Scan {
             plan,
             held,
             persons,
+            only: None,
             exact_times,
             having: Vec::new(),
             at: 0,
@@ -101,6 +105,12 @@ impl Scan {
     pub fn having(mut self, columns: &[Column]) -> Self {
         self.having = columns.iter().map(|column| column.name().into()).collect();
         self
+    }
+
+    /// Only rows of these (surviving) persons, who are searched for in each run one by one: for few of many.
+    #[must_use]
+    pub fn only(self, persons: Arc<RoaringBitmap>) -> Self {
+        Self { only: Some(persons), ..self }
     }
 
     /// For a reader that looks at times itself: batches may then hold rows outside of [`ScanRequest::range_us`](super::ScanRequest),
@@ -120,7 +130,7 @@ impl Scan {
         let specials = plan.view.specials(run)?;
         let kept_from_us = plan.view.kept_from_us(run.event());
         let (from_us, to_us) = if self.exact_times { plan.range_us } else { (i64::MIN, i64::MAX) };
-        let wanted = Wanted { persons: self.persons, times: (from_us.max(kept_from_us), to_us) };
+        let wanted = Wanted { persons: self.persons, times: (from_us.max(kept_from_us), to_us), only: self.only.as_deref() };
         let load = |column: &Column| Ok(self.load(at, run, Plan::key(column).as_slice())?.pop().flatten());
         let Some(mut chosen) = choose(run, &plan.view.stored.redirects, specials, wanted, load)? else { return Ok(None) };
         match self.rows_having(run)? {

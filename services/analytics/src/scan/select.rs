@@ -10,6 +10,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{ArrowPrimitiveType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
+use roaring::RoaringBitmap;
 
 use super::view::Run;
 use super::{Column, ScanError};
@@ -85,14 +86,18 @@ impl Chosen {
     }
 }
 
-/// What is asked for, both from (inclusive) and to (exclusive).
+/// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct Wanted<'w> {
+    /// From (inclusive), to (exclusive).
     pub(crate) persons: (u64, u64),
+    /// From (inclusive), to (exclusive).
     pub(crate) times: (i64, i64),
+    /// These persons alone.
+    pub(crate) only: Option<&'w RoaringBitmap>,
 }
 
-impl Wanted {
+impl Wanted<'_> {
     fn is_in_time(&self, ts: i64) -> bool {
         self.times.0 <= ts && ts < self.times.1
     }
@@ -104,7 +109,7 @@ pub(crate) fn choose(
     run: &Run,
     redirects: &Redirects,
     specials: &Specials,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     load: impl Fn(&Column) -> Result<Option<ArrayRef>, ScanError>,
 ) -> Result<Option<Chosen>, ScanError> {
     let (least, most) = run.persons();
@@ -112,15 +117,18 @@ pub(crate) fn choose(
     let (first, end) = (from.max(u64::from(least)), to.min(u64::from(most) + 1));
     let holes = specials.within(first, end.max(first));
     let arrivals = specials.of_persons(from, to);
-    let arrivals = || arrivals.iter().copied().filter(|(_, number)| (least..=most).contains(number));
+    let is_asked = |person: u32| wanted.only.is_none_or(|only| only.contains(person));
+    let arrivals = || arrivals.iter().copied().filter(|(person, number)| (least..=most).contains(number) && is_asked(*person));
     let has_arrivals = arrivals().next().is_some();
-    if first >= end && !has_arrivals {
+    let bounds = u32::try_from(first).unwrap_or(u32::MAX)..=most;
+    let has_own = first < end && wanted.only.is_none_or(|only| only.range(bounds).next().is_some_and(|person| u64::from(person) < end));
+    if !has_own && !has_arrivals {
         return Ok(None);
     }
     let (earliest, latest) = run.ts();
     let all_times = wanted.is_in_time(earliest) && wanted.is_in_time(latest);
     let all_persons = from <= u64::from(least) && u64::from(most) < to;
-    if all_persons && all_times && holes.is_empty() && !has_arrivals {
+    if all_persons && all_times && holes.is_empty() && !has_arrivals && wanted.only.is_none() {
         return Ok(Some(Chosen { kept: Rows::Slice(0..run.rows()), moved: None }));
     }
 
@@ -145,9 +153,13 @@ pub(crate) fn choose(
     }
     parts.push(at..end);
     parts.retain(|part| !part.is_empty());
-    let kept = match (parts.as_slice(), all_times) {
-        ([], _) => Rows::Slice(0..0),
-        ([part], true) => Rows::Slice(part.clone()),
+    let kept = match (parts.as_slice(), all_times, wanted.only) {
+        ([], _, _) => Rows::Slice(0..0),
+        (parts, _, Some(only)) => {
+            let rows = parts.iter().flat_map(|part| rows_of_few(persons, part.clone(), only));
+            Rows::picked(rows.filter(|row| is_in_time(*row)).map(|row| row as u32).collect())
+        }
+        ([part], true, None) => Rows::Slice(part.clone()),
         _ => Rows::picked(parts.into_iter().flatten().filter(|row| is_in_time(*row)).map(|row| row as u32).collect()),
     };
     let found = arrivals().map(|(person, number)| (person, number, rows_of(persons, 0..persons.len(), number)));
@@ -189,6 +201,28 @@ fn rows_of(persons: &[u32], part: Range<usize>, number: u32) -> Range<usize> {
     let start = part.partition_point(|person| *person < number);
     let end = start + part[start..].partition_point(|person| *person == number);
     offset + start..offset + end
+}
+
+/// The rows of these persons within a part of a sorted column, one person after the other.
+fn rows_of_few<'r>(persons: &'r [u32], part: Range<usize>, few: &'r RoaringBitmap) -> impl Iterator<Item = usize> + 'r {
+    let column = persons.get(..part.end).unwrap_or_default();
+    let bounds = column.get(part.start).copied().zip(column.last().copied());
+    let mut at = part.start;
+    bounds.into_iter().flat_map(move |(least, most)| few.range(least..=most)).flat_map(move |person| {
+        let start = at + count_while(&column[at..], |other| other < person);
+        at = start + count_while(&column[start..], |other| other == person);
+        start..at
+    })
+}
+
+/// How many values the test holds for, of which it holds for the first ones and no others: in steps that grow, since they are few.
+fn count_while(values: &[u32], holds: impl Fn(u32) -> bool) -> usize {
+    let mut step = 1;
+    while values.get(step - 1).is_some_and(|value| holds(*value)) {
+        step *= 2;
+    }
+    let (known, end) = (step / 2, (step - 1).min(values.len()));
+    known + values[known..end].partition_point(|value| holds(*value))
 }
 
 fn values<T: ArrowPrimitiveType>(column: &ArrayRef) -> &[T::Native] {

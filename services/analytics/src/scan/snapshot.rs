@@ -102,6 +102,11 @@ impl Snapshot {
         self.view.persons(&self.cancelled)
     }
 
+    /// Makes persons as they may have been known once persons as they are now: who was merged becomes the survivor.
+    pub fn survivors(&self, persons: &mut RoaringBitmap) {
+        self.view.stored.redirects.survivors(persons);
+    }
+
     /// Walks the rows that the request names. Blocks while reading files.
     pub fn scan(&self, mut request: ScanRequest) -> Scan {
         let persons = request.persons.take();

@@ -275,7 +275,7 @@ impl View {
             if run.ts().1 < kept_from_us {
                 continue;
             }
-            let wanted = Wanted { persons: (0, u64::from(u32::MAX) + 1), times: (kept_from_us, i64::MAX) };
+            let wanted = Wanted { persons: (0, u64::from(u32::MAX) + 1), times: (kept_from_us, i64::MAX), only: None };
             let load = |column: &Column| Ok(run.columns(&[column.name().into()])?.pop().flatten());
             let Some(chosen) = choose(&run, &self.stored.redirects, specials, wanted, load)? else { continue };
             let stored = run.columns(&[Column::Person.name().into()])?.pop().flatten();

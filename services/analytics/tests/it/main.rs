@@ -1,6 +1,7 @@
 //! Integration tests of analytics, on every backend there is.
 
 mod bulk;
+mod condition;
 mod dimension_values;
 mod events;
 mod funnel;
