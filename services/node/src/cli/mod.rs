@@ -3,8 +3,10 @@
 
 mod admin;
 mod import;
+mod persons;
 mod report;
 mod run;
+mod sql;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -80,6 +82,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Asks for a report.
     Report(report::ReportArgs),
+    /// Who meets a condition, and what a person did.
+    Persons(persons::PersonsArgs),
+    /// Asks one read-only SQL query over the tables events and persons.
+    Sql(sql::SqlArgs),
     /// Prints the effective configuration, with secrets hidden.
     Config,
     /// Makes and shows tenants.
@@ -126,6 +132,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => crate::demo::run(&process, args).await,
         Command::Import(args) => import::import(&process, args).await,
         Command::Report(args) => report::report(&process, args).await,
+        Command::Persons(args) => persons::persons(&process, args).await,
+        Command::Sql(args) => sql::sql(&process, args).await,
         Command::Config => say(config::shown(&process.settings(&[])?)?.trim_end()),
         Command::Tenant(args) => admin::tenant(&process, args).await,
         Command::Key(args) => admin::key(&process, args).await,
