@@ -56,5 +56,5 @@ async fn shop_file(installation: Installation) -> anyhow::Result<()> {
         use segue_proto::analytics::v1::number::Kind;
         ensure!(figure(0) == Some(Kind::Count(31_106)) && figure(1) == Some(Kind::Count(600)), "round {round}: {total:?}");
     }
-    Ok(())
+    super::figures::check(&keys, &expected).await
 }

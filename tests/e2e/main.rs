@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod crash;
+mod figures;
 mod import;
 mod journey;
 mod layout;
