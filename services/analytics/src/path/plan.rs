@@ -13,7 +13,7 @@ use crate::filter::predicate::Predicate;
 use crate::pass::Selector;
 use crate::question::parse;
 use crate::question::{Context, QueryError};
-use crate::scan::{Column, PropertyType};
+use crate::scan::Column;
 
 /// Rules for nodes in one question.
 const RULES_MAX: usize = 50;
@@ -24,8 +24,8 @@ const TOP_DEFAULT: u32 = 10;
 const TOP_MAX: u32 = 100;
 const SECOND_US: i64 = 1_000_000;
 const SESSION_GAP_DEFAULT_US: i64 = 30 * 60 * SECOND_US;
-/// From a second to a day.
-const SESSION_GAP_BOUNDS_US: (i64, i64) = (SECOND_US, 86_400 * SECOND_US);
+/// From the resolution of time (of a gap of nothing, only events of one moment would be a session) to a day.
+const SESSION_GAP_BOUNDS_US: (i64, i64) = (1, 86_400 * SECOND_US);
 
 /// The selector's filter is the only one.
 pub(super) static NO_FILTER: Predicate = Predicate::Always(true);
@@ -70,7 +70,7 @@ impl Plan {
         resolved.session_gap = Some(parse::duration(gap_us));
         let by_event = || Field { field: Some(field::Field::Dimension("event".to_owned())) };
         let field = resolved.node.get_or_insert_with(by_event);
-        let place = node_place(field, &mut resolver, &mut faults);
+        let place = parse::event_field(Some(field), "node", &mut resolver, &mut faults).map(|field| field.place);
         let names = NodeRules {
             strip_query: request.strip_query,
             strip_trailing_slash: request.strip_trailing_slash,
@@ -137,22 +137,6 @@ impl Plan {
         let anchor = |name: &str| (!name.is_empty()).then(|| nodes.anchor(name));
         Rules { start: anchor(&self.resolved.start), end: anchor(&self.resolved.end), ..self.rules }
     }
-}
-
-/// Where nodes are read from: something of which an event has one.
-fn node_place(field: &Field, resolver: &mut Resolver<'_>, faults: &mut Vec<FieldViolation>) -> Option<Place> {
-    if let Some(field::Field::ItemProperty(_)) = field.field {
-        let description = "an event has several items: take a dimension or a property of the event";
-        faults.push(FieldViolation::new("node.item_property", description));
-        return None;
-    }
-    let found = resolver.resolve(Some(field), "node", faults)?;
-    if found.kind == Some(PropertyType::Json) {
-        let description = format!("`{}` holds arrays or objects, which are no nodes; take another property", found.name);
-        faults.push(FieldViolation::new("node.property", description));
-        return None;
-    }
-    Some(found.place)
 }
 
 fn node_rules(rules: &[pb::NodeRule], faults: &mut Vec<FieldViolation>) -> Vec<NodeRule> {
