@@ -5,11 +5,14 @@
 //! 1. `strip_query` cuts it at the first `?` or `#`.
 //! 2. `strip_trailing_slash` takes all slashes from its end, but leaves a value of slashes alone as `/`.
 //! 3. The first rule whose pattern matches what is left decides the name, or hides the event. No rule is applied to its result.
-//!    Without a matching rule, what is left is the name.
+//!    Without a matching rule, what is left is the name; if nothing is left, [`EMPTY`].
 //!
 //! Names that come out equal are one node.
 
 use std::borrow::Cow;
+
+/// The name of a value that is empty: a name that is not, so that it can be asked for.
+pub const EMPTY: &str = "(empty)";
 
 /// A pattern that a whole value has to match. `*` stands for any characters, also none and also slashes; everything else for
 /// itself, upper and lower case apart.
@@ -90,7 +93,7 @@ impl NodeRules {
     pub fn name<'a>(&'a self, value: &'a str) -> Option<Cow<'a, str>> {
         let value = self.strip(value);
         match self.rules.iter().find(|rule| rule.pattern.matches(value)) {
-            None => Some(Cow::Borrowed(value)),
+            None => Some(Cow::Borrowed(if value.is_empty() { EMPTY } else { value })),
             Some(NodeRule { outcome: Outcome::Hide, .. }) => None,
             Some(NodeRule { outcome: Outcome::Name(name), .. }) => Some(Cow::Borrowed(name)),
             Some(NodeRule { outcome: Outcome::Group, pattern }) => Some(Cow::Borrowed(pattern.as_str())),
@@ -181,9 +184,9 @@ mod tests {
         assert_eq!(rules.name("/a/?b#c").as_deref(), Some("/a/?b#c"));
         let rules = NodeRules { strip_trailing_slash: true, ..NodeRules::default() };
         assert_eq!(rules.name("/a/?b=/").as_deref(), Some("/a/?b="));
-        assert_eq!(rules.name("").as_deref(), Some(""));
+        assert_eq!(rules.name("").as_deref(), Some("(empty)"));
         let rules = NodeRules { strip_query: true, ..NodeRules::default() };
-        assert_eq!(rules.name("#top").as_deref(), Some(""));
+        assert_eq!(rules.name("#top").as_deref(), Some("(empty)"));
     }
 
     /// Says the same by trying every length of what a star stands for.

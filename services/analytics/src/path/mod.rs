@@ -7,6 +7,7 @@
 //!
 //! - Sessions are cut among the events that `on` selects in the range; those without a value of `node` are hidden.
 //! - A value that is no text has the node of its plain form: `5`, `12.5000`, `true`, `2026-11-10T12:00:00Z`.
+//! - The empty text, which is not *missing*, has the node `(empty)`, as has what is empty without its query.
 //! - An event's node depends on nothing but its value and the rules; two values of one name are one node.
 //! - Counting persons, every number is of distinct persons, and so are `entrants`.
 //! - `...` is the stretch that a path with both anchors leaves out. It takes no place of `top`. The time to it is the time to the first

@@ -136,7 +136,7 @@ fn event_names_take_rules_too_and_several_may_be_one_node() {
 #[test]
 fn values_of_every_type_are_nodes() {
     let kinds = [
-        (Kind::StringValue(String::new()), ""),
+        (Kind::StringValue(String::new()), "(empty)"),
         (Kind::IntValue(-5), "-5"),
         (Kind::DecimalE4Value(125_000), "12.5000"),
         (Kind::DoubleValue(0.25), "0.25"),

@@ -63,7 +63,7 @@ fn node(event: &ResolvedEvent, request: &QueryPathRequest) -> Option<String> {
             };
         }
     }
-    Some(value.to_owned())
+    Some(if value.is_empty() { "(empty)".to_owned() } else { value.to_owned() })
 }
 
 fn is_selected(event: &ResolvedEvent, request: &QueryPathRequest) -> bool {
