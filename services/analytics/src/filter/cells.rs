@@ -88,7 +88,6 @@ impl Cells {
         let mismatch = |wanted: &'static str| QueryError::Column { column: name.to_owned(), found: array.data_type().to_string(), wanted };
         Ok(match array.data_type() {
             DataType::Null => Cells::Missing,
-            DataType::Dictionary(..) if array.null_count() == array.len() => Cells::Missing,
             DataType::Dictionary(key, _) if **key == DataType::UInt32 => {
                 let dictionary = array.as_dictionary::<UInt32Type>();
                 let values = dictionary.values().as_string_opt::<i32>().ok_or_else(|| mismatch("text"))?.clone();
