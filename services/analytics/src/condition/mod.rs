@@ -20,6 +20,7 @@
 //!
 //! To add a kind of leaf: a variant of `plan::Kind`, its parsing beside the others in `parse`, and its evaluation in `evaluate`.
 
+mod among;
 mod behavior;
 mod evaluate;
 mod parse;
@@ -30,6 +31,7 @@ mod slots;
 mod tally;
 mod verdict;
 
+pub(crate) use among::Among;
 pub(crate) use evaluate::{Evaluated, count, evaluate};
 pub(crate) use parse::persons_of_bytes;
 pub(crate) use plan::Plan;

@@ -82,7 +82,7 @@ impl<'p, C: Collect> FunnelQuestion<'p, C> {
             columns: &plan.columns,
             items: &plan.items,
             payload: &payload,
-            persons: None,
+            persons: plan.among.as_ref(),
         };
         let (partial, stats) = pass::run(context, &gather, self)?;
         Ok((partial.collected, stats))

@@ -1,10 +1,12 @@
 //! A request, parsed: everything checked, defaults filled in, names resolved. All faults are reported at once.
 
+use roaring::RoaringBitmap;
 use segue_engine::funnel::{Breakdown, Counting, Entry, Exclusion, FunnelFault, FunnelRule, FunnelSpec, Order, STEPS_MAX, Scope, Step};
 use segue_model::FieldViolation;
 use segue_proto::analytics::v1 as pb;
 use segue_proto::query::v1 as query;
 
+use crate::condition::Among;
 use crate::filter::fields::{FieldRef, ItemColumn, Place, Resolver, Vocabulary};
 use crate::filter::predicate::{FilterParser, Predicate};
 use crate::pass::Selector;
@@ -49,6 +51,8 @@ pub(super) struct Plan {
     pub(super) names: Vec<String>,
     /// What is read: from the start of the range to the end of the last window.
     pub(super) reach: RangeUs,
+    /// Only these persons.
+    pub(super) among: Option<RoaringBitmap>,
     /// The request with defaults and canonical names.
     pub(super) resolved: pb::QueryFunnelRequest,
 }
@@ -77,9 +81,7 @@ impl Plan {
         let held = parser.held();
         let (breakdown, touch) = parser.breakdown();
         let filter = FilterParser::parse(request.filter.as_ref(), "filter", &mut parser.resolver, &mut parser.faults);
-        if request.among.is_some() {
-            parser.fault("among", "not available yet");
-        }
+        let among = Among::parse(request.among.as_ref(), &vocabulary, context.zone, &mut parser.faults);
         let spec = FunnelSpec {
             steps,
             order,
@@ -97,7 +99,8 @@ impl Plan {
             Ok(_) => return Err(QueryError::Invalid(parser.faults)),
             Err(found) => return Err(QueryError::Invalid(parser.with_rule_faults(found))),
         };
-        Ok(parser.plan(rule, filter, held, breakdown, names, reach))
+        let among = among.persons(context)?;
+        Ok(Plan { among, ..parser.plan(rule, filter, held, breakdown, names, reach) })
     }
 }
 
@@ -363,6 +366,7 @@ impl<'v> Parser<'v> {
             breakdown,
             names,
             reach,
+            among: None,
             resolved: self.resolved,
         }
     }

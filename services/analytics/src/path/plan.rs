@@ -8,6 +8,7 @@ use segue_proto::analytics::v1 as pb;
 use segue_proto::query::v1::{Field, field};
 
 use super::nodes::Nodes;
+use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
 use crate::filter::predicate::Predicate;
 use crate::pass::Selector;
@@ -95,9 +96,7 @@ impl Plan {
         if resolved.top > TOP_MAX {
             faults.push(FieldViolation::new("top", format!("at most {TOP_MAX}")));
         }
-        if request.among.is_some() {
-            faults.push(FieldViolation::new("among", "not available yet"));
-        }
+        let among = Among::parse(request.among.as_ref(), &vocabulary, context.zone, &mut faults);
         let (Some(range), Some(place), true) = (range, place, faults.is_empty()) else { return Err(QueryError::Invalid(faults)) };
         let payload = match place {
             Place::Column(at) => vec![at],
@@ -112,7 +111,7 @@ impl Plan {
             payload,
             names,
             top: resolved.top as usize,
-            among: None,
+            among: among.persons(context)?,
             rules: Rules {
                 session_gap_us: gap_us.unsigned_abs(),
                 nodes_max: resolved.nodes_max,

@@ -8,6 +8,7 @@ use segue_model::FieldViolation;
 use segue_model::calendar::Grain;
 use segue_proto::analytics::v1 as pb;
 
+use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
 use crate::pass::Selector;
@@ -62,9 +63,8 @@ impl Plan {
         };
         let filter = FilterParser::parse(request.filter.as_ref(), "filter", &mut resolver, &mut faults);
         let (breakdown, resolved_breakdown) = parse_breakdown(request.breakdown.as_ref(), &mut resolver, &mut faults);
-        if request.among.is_some() {
-            faults.push(FieldViolation::new("among", "not available yet"));
-        }
+        let zone = parse::zone(&request.time_zone, context.zone, "time_zone", &mut Vec::new());
+        let among = Among::parse(request.among.as_ref(), &vocabulary, zone, &mut faults);
         let Some(frame) = frame.filter(|_| faults.is_empty()) else { return Err(QueryError::Invalid(faults)) };
 
         let resolved = pb::QueryRetentionRequest {
@@ -95,7 +95,17 @@ impl Plan {
             Some(Place::EventName | Place::Absent | Place::Item(_)) | None => Vec::new(),
         };
         let top = resolved.breakdown.as_ref().map_or(0, |breakdown| breakdown.top as usize);
-        Ok(Plan { retention: frame.retention, selectors, columns, items, breakdown, payload, top, among: None, resolved })
+        Ok(Plan {
+            retention: frame.retention,
+            selectors,
+            columns,
+            items,
+            breakdown,
+            payload,
+            top,
+            among: among.persons(context)?,
+            resolved,
+        })
     }
 }
 

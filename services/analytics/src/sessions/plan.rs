@@ -7,6 +7,7 @@ use segue_model::FieldViolation;
 use segue_proto::analytics::v1 as pb;
 
 use super::cut::Groups;
+use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
 use crate::pass::Values;
 use crate::question::parse::{self, Events};
@@ -66,9 +67,7 @@ impl Plan {
         if top > TOP_MAX {
             faults.push(FieldViolation::new("top", format!("at most {TOP_MAX}")));
         }
-        if request.among.is_some() {
-            faults.push(FieldViolation::new("among", "not available yet"));
-        }
+        let among = Among::parse(request.among.as_ref(), &vocabulary, zone, &mut faults);
         let Some((range, periods)) = range.zip(periods).filter(|_| faults.is_empty()) else { return Err(QueryError::Invalid(faults)) };
         let resolved = pb::QuerySessionsRequest {
             range: request.range,
@@ -87,7 +86,20 @@ impl Plan {
         payload.dedup();
         let has_grain = grain.is_some();
         let top = top as usize;
-        Ok(Plan { range, periods, has_grain, gap_us, events, columns, items, group_by, payload, top, among: None, resolved })
+        Ok(Plan {
+            range,
+            periods,
+            has_grain,
+            gap_us,
+            events,
+            columns,
+            items,
+            group_by,
+            payload,
+            top,
+            among: among.persons(context)?,
+            resolved,
+        })
     }
 
     /// Numbers for the groups of one run of this question.

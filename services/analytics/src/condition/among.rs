@@ -1,0 +1,26 @@
+//! [`Among`]: the condition that limits a report to some persons.
+
+use chrono_tz::Tz;
+use roaring::RoaringBitmap;
+use segue_model::FieldViolation;
+use segue_proto::query::v1 as pb;
+
+use super::{Plan, evaluate};
+use crate::filter::fields::Vocabulary;
+use crate::question::{Context, QueryError};
+
+/// A report's `among`, checked; it may be everybody.
+pub(crate) struct Among(Option<Plan>);
+
+impl Among {
+    /// Reads the field `among` of a request.
+    pub(crate) fn parse(condition: Option<&pb::Condition>, vocabulary: &Vocabulary, zone: Tz, faults: &mut Vec<FieldViolation>) -> Self {
+        Among(condition.map(|condition| Plan::parse(condition, "among", vocabulary, zone, faults)))
+    }
+
+    /// Who meets it as of the watermark; `None` is everybody. Not to be called when parsing found faults.
+    pub(crate) fn persons(&self, context: &Context<'_>) -> Result<Option<RoaringBitmap>, QueryError> {
+        let Some(plan) = &self.0 else { return Ok(None) };
+        Ok(Some(evaluate(context, plan, context.snapshot.watermark_us(), None)?.persons))
+    }
+}
