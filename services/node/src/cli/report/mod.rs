@@ -56,10 +56,11 @@ enum ReportCommand {
     },
 }
 
-/// Asks, and prints the answer: `$method` of the service, with messages `$name` + `Request` and `Response`.
+/// Asks by `$method` of the service, and prints the answer. `$name` is that of the call in the contract.
 macro_rules! ask {
-    ($process:expr, $server:expr, $request:expr, $name:literal, $method:ident, $view:ident :: $table:ident) => {{
-        let request = json::read(concat!("segue.analytics.v1.", $name, "Request"), &read_text(&$request)?)?;
+    ($process:expr, $server:expr, $request:expr, $name:literal, $kind:ident, $method:ident, $view:ident :: $table:ident) => {{
+        let request: segue_proto::analytics::v1::$kind =
+            json::read(concat!("segue.analytics.v1.", $name, "Request"), &read_text(&$request)?)?;
         let answer = $server.connect($process).await?.analytics().$method(request).await?.into_inner();
         match $process.output() {
             Output::Json => print_json(&json::write(concat!("segue.analytics.v1.", $name, "Response"), &answer)?),
@@ -75,13 +76,19 @@ macro_rules! ask {
 pub(super) async fn report(process: &ProcessArgs, args: ReportArgs) -> anyhow::Result<()> {
     let server = args.server;
     match args.command {
-        ReportCommand::Events { request } => ask!(process, server, request, "QueryEvents", query_events, events::event_table),
-        ReportCommand::Funnel { request } => ask!(process, server, request, "QueryFunnel", query_funnel, funnel::funnel_table),
-        ReportCommand::Retention { request } => {
-            ask!(process, server, request, "QueryRetention", query_retention, retention::retention_table)
+        ReportCommand::Events { request } => {
+            ask!(process, server, request, "QueryEvents", QueryEventsRequest, query_events, events::event_table)
         }
-        ReportCommand::Path { request } => ask!(process, server, request, "QueryPath", query_path, path::path_table),
-        ReportCommand::Sessions { request } => ask!(process, server, request, "QuerySessions", query_sessions, sessions::sessions_table),
+        ReportCommand::Funnel { request } => {
+            ask!(process, server, request, "QueryFunnel", QueryFunnelRequest, query_funnel, funnel::funnel_table)
+        }
+        ReportCommand::Retention { request } => {
+            ask!(process, server, request, "QueryRetention", QueryRetentionRequest, query_retention, retention::retention_table)
+        }
+        ReportCommand::Path { request } => ask!(process, server, request, "QueryPath", QueryPathRequest, query_path, path::path_table),
+        ReportCommand::Sessions { request } => {
+            ask!(process, server, request, "QuerySessions", QuerySessionsRequest, query_sessions, sessions::sessions_table)
+        }
     }
 }
 
