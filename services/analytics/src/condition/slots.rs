@@ -119,7 +119,7 @@ mod tests {
             let slots = Slots::new(&persons, &range);
             let rows: Vec<u32> = persons.iter().flat_map(|person| [person, person]).collect();
             let (of_rows, offset) = slots.of_rows(&rows);
-            let wanted = |person: u32| person % 3 != 0;
+            let wanted = |person: u32| !person.is_multiple_of(3);
             let marked: Vec<usize> =
                 rows.iter().zip(of_rows.iter()).filter(|(p, _)| wanted(**p)).map(|(_, s)| (s - offset) as usize).collect();
             assert!(marked.iter().all(|slot| *slot < slots.len()));

@@ -173,7 +173,7 @@ fn is_old(file: &FileEntry, kept_from_us: i64) -> bool {
     let (Some(first), Some(last)) = (events().map(|group| group.ts.0).min(), events().map(|group| group.ts.1).max()) else { return false };
     let (first, last, bound) = (day_of(first), day_of(last), day_of(kept_from_us));
     let too_old = bound - first;
-    too_old > 0 && (too_old >= DAYS_TOO_OLD || too_old * SHARE_TOO_OLD >= last - first + 1)
+    too_old > 0 && (too_old >= DAYS_TOO_OLD || too_old * SHARE_TOO_OLD > last - first)
 }
 
 /// Whether a file holds rows that are deleted, or that lie under the number of somebody whose they are not.

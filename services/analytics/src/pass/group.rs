@@ -209,9 +209,9 @@ mod tests {
     /// selection of rows.
     fn part(number: usize, mut rows: Vec<(u32, i64)>) -> Part<u8> {
         rows.sort_unstable();
-        let chosen: Option<Vec<u32>> = (number % 3 == 0).then(|| (0..rows.len() as u32).filter(|row| row % 3 != 1).collect());
+        let chosen: Option<Vec<u32>> = number.is_multiple_of(3).then(|| (0..rows.len() as u32).filter(|row| row % 3 != 1).collect());
         let hits = chosen.as_ref().map_or(rows.len(), Vec::len);
-        let is_each = number % 2 == 0;
+        let is_each = number.is_multiple_of(2);
         Part {
             person: rows.iter().map(|row| row.0).collect::<Vec<u32>>().into(),
             ts: rows.iter().map(|row| row.1).collect::<Vec<i64>>().into(),

@@ -138,7 +138,7 @@ pub(crate) fn run<Q: Question>(context: &Context<'_>, gather: &Gather<'_>, quest
         results.push(worker());
     } else {
         let joined = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(&worker)).collect();
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
             handles.into_iter().map(|handle| handle.join().map_err(|_| QueryError::BrokeOff)).collect::<Result<Vec<_>, _>>()
         });
         results = joined?;

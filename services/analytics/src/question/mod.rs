@@ -3,7 +3,7 @@
 //! # Adding a question
 //!
 //! Its rules per person go to `segue-engine`. Here it gets a folder with `plan.rs` (request to plan, every fault at once),
-//! its [`Question`](crate::pass) for the pass, `answer.rs`, and two entry points:
+//! its `pass::Question` for the pass, `answer.rs`, and two entry points:
 //! `query(&Context, &Request) -> Result<Response, QueryError>` and `persons(&Context, &Request, &Cell) -> Result<RoaringBitmap, QueryError>`,
 //! the persons behind one number of the answer. `service` calls the first, `persons` the second by the answer's token.
 

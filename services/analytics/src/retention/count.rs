@@ -149,10 +149,10 @@ impl Question for Count<'_> {
     }
 
     fn unordered(&self, partial: &mut Counted, persons: Range<u32>, parts: &[Part<u32>]) {
-        if let Some(marks) = &self.marks {
-            if !parts.is_empty() {
-                self.add_marks(marks, partial, persons, parts);
-            }
+        if let Some(marks) = &self.marks
+            && !parts.is_empty()
+        {
+            self.add_marks(marks, partial, persons, parts);
         }
     }
 

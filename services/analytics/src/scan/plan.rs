@@ -111,7 +111,7 @@ impl Plan {
                     Some(map) => map,
                     None => map.insert(self.map.and_then(column).map(|column| rows.of(column)).transpose()?),
                 };
-                if let Some(found) = map.as_ref().map(|map| extract(map, name, *kind)).transpose()?.filter(|found| has_values(found)) {
+                if let Some(found) = map.as_ref().map(|map| extract(map, name, *kind)).transpose()?.filter(has_values) {
                     array = Some(match array {
                         Some(array) => coalesce(&array, &found)?,
                         None => found,

@@ -99,7 +99,7 @@ impl ExactDouble {
         if let Some(highest) = self.digits.last_mut() {
             let sum = *highest + carry;
             // Room above for what does not fit a digit.
-            if sum >= DIGIT || sum < -DIGIT {
+            if !(-DIGIT..DIGIT).contains(&sum) {
                 *highest = sum & (DIGIT - 1);
                 self.digits.push(sum >> 32);
             } else {
