@@ -100,8 +100,8 @@ impl World<'_> {
             BehaviorAggregate::Sum => {
                 Some(Kind::DecimalE4Value(all_values().iter().map(|value| exact_e4(value).expect("a number")).sum::<i128>() as i64))
             }
-            BehaviorAggregate::Min => all_values().into_iter().min_by_key(|value| exact_e4(value)),
-            BehaviorAggregate::Max => all_values().into_iter().max_by_key(|value| exact_e4(value)),
+            BehaviorAggregate::Min => all_values().into_iter().min_by_key(exact_e4),
+            BehaviorAggregate::Max => all_values().into_iter().max_by_key(exact_e4),
             BehaviorAggregate::DistinctDays => {
                 let day = |event: &&ResolvedEvent| {
                     DateTime::from_timestamp_micros(event.time_us).expect("a time").with_timezone(&self.zone).date_naive()

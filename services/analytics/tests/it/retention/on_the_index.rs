@@ -35,7 +35,7 @@ async fn answers_are_the_same_from_the_tail_from_files_and_after_merges_of_perso
         for (number, event) in events.iter_mut().enumerate() {
             event.message_id = number.to_string();
             // Persons far apart are in chunks of their own.
-            event.person = event.person * 40_000;
+            event.person *= 40_000;
             // Partitions of the log have their own sequences: the order at equal times is theirs, so there are none.
             event.time_us += number as i64 * 10;
         }

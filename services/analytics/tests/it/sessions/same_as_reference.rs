@@ -198,7 +198,7 @@ impl Question {
         let is_meant =
             |session: &&&Plain| period.is_none_or(|period| self.period(session) == period) && (!bounced || session.times.len() == 1);
         let wanted: RoaringBitmap = of_key.iter().filter(is_meant).map(|session| session.person).collect();
-        let group = (!(key.values.is_empty() && !key.other)).then(|| key.clone());
+        let group = (!key.values.is_empty() || key.other).then(|| key.clone());
         let cell = SessionCell { group, period: period.map(timestamp), bounced };
         let persons = persons_of(&cell);
         if persons != wanted { Err(format!("{persons:?} instead of {wanted:?} in {cell:?}")) } else { Ok(()) }
