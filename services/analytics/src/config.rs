@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::question::QueryLimits;
 use crate::report::ReportLimits;
+use crate::sql::SqlConfig;
 
 /// How analytics indexes and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub struct Config {
     pub query_bytes_max: usize,
     /// Groups × periods of one event report.
     pub report_cells_max: usize,
+    /// SQL statements.
+    pub sql: SqlConfig,
 }
 
 impl Default for Config {
@@ -86,6 +89,7 @@ impl Default for Config {
             query_threads: 0,
             query_bytes_max: 1 << 30,
             report_cells_max: 2_000_000,
+            sql: SqlConfig::default(),
         }
     }
 }
@@ -130,6 +134,7 @@ impl Config {
         if self.merge_rows_max > u64::from(u32::MAX) / 2 {
             violations.push(FieldViolation::new("analytics.merge_rows_max", "must be at most 2,147,483,647"));
         }
+        violations.extend(self.sql.validate());
         violations
     }
 }

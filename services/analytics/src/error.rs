@@ -10,6 +10,7 @@ use segue_store::StoreError;
 
 use crate::question::QueryError;
 use crate::scan::ScanError;
+use crate::sql::SqlError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum AnalyticsError {
     /// The question cannot be answered.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The SQL statement cannot be answered.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
     /// Too many queries run and wait.
     #[error("too many queries are running and waiting: retry in a moment")]
     Busy,
@@ -67,6 +71,7 @@ impl ServiceError for AnalyticsError {
             Self::ModuleDisabled { .. } => Code::FailedPrecondition,
             Self::TenantUnknown { .. } => Code::Unavailable,
             Self::Query(error) => error.code(),
+            Self::Sql(error) => error.code(),
             Self::Busy => Code::ResourceExhausted,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
@@ -86,6 +91,7 @@ impl ServiceError for AnalyticsError {
             Self::ModuleDisabled { .. } => "MODULE_DISABLED",
             Self::TenantUnknown { .. } => "TENANT_UNKNOWN",
             Self::Query(error) => error.reason(),
+            Self::Sql(error) => error.reason(),
             Self::Busy => "TOO_MANY_QUERIES",
             Self::DeadlineExceeded { .. } => "QUERY_TOO_LONG",
             Self::Stopped => "STOPPED",
@@ -106,6 +112,7 @@ impl ServiceError for AnalyticsError {
                 vec![("file", file.clone())]
             }
             Self::Query(error) => error.metadata(),
+            Self::Sql(error) => error.metadata(),
             Self::Scan(ScanError::Arrow(_) | ScanError::Cancelled | ScanError::NotLoaded { .. })
             | Self::Caller(_)
             | Self::Busy
@@ -119,6 +126,7 @@ impl ServiceError for AnalyticsError {
     fn field_violations(&self) -> Vec<FieldViolation> {
         match self {
             Self::Query(error) => error.field_violations(),
+            Self::Sql(error) => error.field_violations(),
             _ => Vec::new(),
         }
     }
@@ -143,6 +151,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store of analytics cannot be opened")]
     Store(#[from] StoreError),
+    /// Threads for SQL cannot be started.
+    #[error("threads for SQL cannot be started")]
+    Threads(#[source] std::io::Error),
     /// The lake cannot be opened or read.
     #[error("the folder of event files cannot be used")]
     Lake(#[source] anyhow::Error),

@@ -27,6 +27,7 @@ pub mod retention;
 pub mod scan;
 mod service;
 pub mod sessions;
+pub mod sql;
 mod start;
 mod store;
 pub mod timeline;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use segue_model::Module;
+use chrono::DateTime;
+use segue_model::{Clock, Module};
 use segue_proto::analytics::v1::analytics_service_server::AnalyticsService;
 use segue_proto::analytics::v1::{
     CountPersonsRequest, CountPersonsResponse, DeletePersonEventsRequest, DeletePersonEventsResponse, GetIndexStatusRequest,
@@ -16,7 +17,7 @@ use segue_proto::analytics::v1::{
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::reply;
 use segue_runtime::{Tenant, TenantDirectory};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -26,6 +27,7 @@ use crate::funnel;
 use crate::index::Index;
 use crate::question::{Context, QueryError, QueryLimits};
 use crate::scan::timestamp_of;
+use crate::sql::{self, SqlConfig, SqlRuntime};
 use crate::{dimension_values, path, persons, report, retention, sessions, timeline};
 
 /// Longest id of a request.
@@ -41,6 +43,9 @@ pub(crate) struct Service {
     wait_max: Duration,
     query_max: Duration,
     limits: QueryLimits,
+    sql: SqlConfig,
+    sql_runtime: SqlRuntime,
+    clock: Arc<dyn Clock>,
     stopping: CancellationToken,
 }
 
@@ -54,8 +59,14 @@ impl Drop for Waiting<'_> {
 }
 
 impl Service {
-    pub(crate) fn new(index: Index, tenants: TenantDirectory, config: &Config, stopping: CancellationToken) -> Self {
-        Self {
+    pub(crate) fn new(
+        index: Index,
+        tenants: TenantDirectory,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        stopping: CancellationToken,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
             index,
             tenants,
             running: Arc::new(Semaphore::new(config.queries_max)),
@@ -64,8 +75,11 @@ impl Service {
             wait_max: Duration::from_millis(config.query_wait_ms_max),
             query_max: Duration::from_millis(config.query_ms_max),
             limits: config.query_limits(),
+            sql: config.sql.clone(),
+            sql_runtime: SqlRuntime::start(config.sql.threads())?,
+            clock,
             stopping,
-        }
+        })
     }
 
     /// The caller's tenant, with its index in memory.
@@ -81,6 +95,35 @@ impl Service {
         Ok(tenant)
     }
 
+    /// Waits for the turn of a query. The permit is to be held until its work has really ended.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, AnalyticsError> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if waiting >= self.waiting_max.max(1) + self.running.available_permits() {
+            return Err(AnalyticsError::Busy);
+        }
+        match tokio::time::timeout(self.wait_max, self.running.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(AnalyticsError::Stopped),
+            Err(_) => Err(AnalyticsError::Busy),
+        }
+    }
+
+    /// Runs a SQL statement in its turn, on the threads for SQL.
+    async fn sql(&self, request: Request<QuerySqlRequest>) -> Result<QuerySqlResponse, AnalyticsError> {
+        let tenant = self.tenant(&request, Role::Analyst).await?;
+        let permit = self.turn().await?;
+        let begun = Instant::now();
+        let cancelled = self.stopping.child_token();
+        let _guard = cancelled.clone().drop_guard();
+        let index = self.index.cancelled_by(cancelled.clone());
+        let snapshot = tokio::task::spawn_blocking(move || index.snapshot(&tenant.id)).await.map_err(|_| AnalyticsError::Stopped)??;
+        let (text, limits) = sql::parse(request.into_inner(), &self.sql);
+        let now = DateTime::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
+        let answer = self.sql_runtime.run(snapshot, limits, now, text, cancelled, permit).await?;
+        Ok(sql::reply(&answer, &self.sql, begun.elapsed().as_secs_f64())?)
+    }
+
     /// Runs a query in its turn.
     async fn query<Q, A>(&self, request: Request<Q>, run: fn(&Context<'_>, &Q) -> Result<A, QueryError>) -> Result<A, AnalyticsError>
     where
@@ -88,18 +131,7 @@ impl Service {
         A: Send + 'static,
     {
         let tenant = self.tenant(&request, Role::Analyst).await?;
-        let permit = {
-            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-            let _waiting = Waiting(&self.waiting);
-            if waiting >= self.waiting_max.max(1) + self.running.available_permits() {
-                return Err(AnalyticsError::Busy);
-            }
-            match tokio::time::timeout(self.wait_max, self.running.clone().acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) => return Err(AnalyticsError::Stopped),
-                Err(_) => return Err(AnalyticsError::Busy),
-            }
-        };
+        let permit = self.turn().await?;
         // Dropped with this call, that is also when the caller goes away.
         let cancelled = self.stopping.child_token();
         let _guard = cancelled.clone().drop_guard();
@@ -177,8 +209,8 @@ impl AnalyticsService for Service {
         reply(self.query(request, dimension_values::query).await)
     }
 
-    async fn query_sql(&self, _request: Request<QuerySqlRequest>) -> Result<Response<QuerySqlResponse>, Status> {
-        Err(Status::unimplemented("not part of this version"))
+    async fn query_sql(&self, request: Request<QuerySqlRequest>) -> Result<Response<QuerySqlResponse>, Status> {
+        reply(self.sql(request).await)
     }
 
     async fn get_index_status(&self, request: Request<GetIndexStatusRequest>) -> Result<Response<GetIndexStatusResponse>, Status> {

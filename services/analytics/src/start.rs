@@ -52,11 +52,12 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
     }
     let catalogue = Catalogue::open(&deps.store_url).await?;
     let lake = Lake::open(&deps.lake_url).map_err(StartError::Lake)?;
-    let (index, deleted) = Index::open(deps.config.clone(), catalogue, lake, deps.clock, deps.tenants.clone(), deps.log).await?;
+    let (index, deleted) = Index::open(deps.config.clone(), catalogue, lake, deps.clock.clone(), deps.tenants.clone(), deps.log).await?;
     index.sweep().await.map_err(StartError::Lake)?;
     spawn_workers(&index, deleted, &deps.tasks).await?;
-    let service = AnalyticsServiceServer::new(Service::new(index.clone(), deps.tenants, &deps.config, deps.tasks.stopping()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service =
+        Service::new(index.clone(), deps.tenants, &deps.config, deps.clock, deps.tasks.stopping()).map_err(StartError::Threads)?;
+    let service =
+        AnalyticsServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     Ok(Started { routes: tonic::service::Routes::new(service), service_names: vec![SERVICE_NAME], index })
 }

@@ -12,7 +12,7 @@ use super::view::View;
 use super::{Pass, PropertyScope, PropertyType, Scan, ScanError, ScanRequest, StoredProperty};
 use crate::index::builder::Builder;
 use crate::index::property::Properties;
-use crate::index::run::Piece;
+use crate::index::run::{Piece, Span};
 
 /// Persons of one chunk: the unit in which work is cut, and one container of a Roaring bitmap.
 pub const PERSONS_PER_CHUNK: u32 = 65_536;
@@ -105,6 +105,12 @@ impl Snapshot {
     /// Makes persons as they may have been known once persons as they are now: who was merged becomes the survivor.
     pub fn survivors(&self, persons: &mut RoaringBitmap) {
         self.view.stored.redirects.survivors(persons);
+    }
+
+    /// The runs that may hold rows of these events in this range of time: smallest and largest person number (before redirects), and
+    /// how many rows each has in all.
+    pub(crate) fn spread(&self, events: Option<&[String]>, range_us: (i64, i64)) -> impl Iterator<Item = (Span<u32>, u64)> {
+        self.view.runs(events, range_us).into_iter().map(|run| (run.persons(), run.rows() as u64))
     }
 
     /// Walks the rows that the request names. Blocks while reading files.

@@ -12,4 +12,5 @@ mod report;
 mod retention;
 mod rig;
 mod sessions;
+mod sql;
 mod timeline;
