@@ -1,7 +1,5 @@
 //! How fast events come in: to durable, to queryable, over gRPC and HTTP; how late they are in reports; how much memory that takes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -17,8 +15,10 @@ use segue_tests::events::{by_event, counts, event};
 use segue_tests::installation::{Installation, Shape, TenantKeys};
 use serde_json::json;
 
-use crate::load::{EncodedTrack, Template, grpc_templates, http_templates};
+use crate::Figures;
+use crate::load::{Template, grpc_templates, http_templates};
 use crate::process;
+use crate::sender::Load;
 
 /// How the measurement runs.
 #[derive(Debug, Args)]
@@ -43,15 +43,7 @@ pub(crate) struct IngestArgs {
     servers: bool,
 }
 
-/// A running phase: what is sent, and how many were acknowledged.
-struct Load {
-    url: String,
-    key: String,
-    next_id: AtomicU64,
-    acknowledged: AtomicU64,
-}
-
-pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> {
+pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<Figures> {
     let shape = if args.servers { Shape::OneProcess } else { Shape::Embedded };
     let program = std::env::current_exe()?.with_file_name("segue-under-test");
     ensure!(program.exists(), "{} is not built; run this through tests/bench", program.display());
@@ -60,15 +52,14 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> 
     let pid = installation.pids()[0];
     let keys = installation.tenant("bench").await?;
     let end_us = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_micros() as i64;
-    let load =
-        Arc::new(Load { url: installation.url(), key: keys.write.clone(), next_id: AtomicU64::new(1), acknowledged: AtomicU64::new(0) });
+    let load = Load::new(installation.url(), keys.write.clone());
 
-    let templates = Arc::new(grpc_templates(100, args.batch, args.persons, end_us));
+    let templates = grpc_templates(100, args.batch, args.persons, end_us);
     let bytes_per_event = templates[0].len() as f64 / args.batch as f64;
-    let mut figures = serde_json::Map::new();
-    let mut note = |name: &str, value: serde_json::Value| {
+    let mut figures = Figures::new();
+    let mut note = |name: &'static str, value: serde_json::Value| {
         eprintln!("{name}: {value}");
-        figures.insert(name.to_owned(), value);
+        figures.push((name, value));
     };
     note("shape", json!(format!("{shape:?}")));
     note("bytes_per_event", json!(bytes_per_event.round()));
@@ -77,7 +68,8 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> 
     let before = indexed(&keys).await?;
     let cpu = process::cpu_seconds(pid)?;
     let started = Instant::now();
-    let acknowledged = full_speed(&load, &templates, args).await?;
+    let until = started + Duration::from_secs(args.seconds);
+    let acknowledged = load.full_speed(&templates, args.concurrency, || Instant::now() >= until).await?;
     let acknowledged_s = started.elapsed().as_secs_f64();
     keys.gateway.wait_until_indexed().await?;
     let indexed_s = started.elapsed().as_secs_f64();
@@ -89,7 +81,7 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> 
     note("memory_peak_bytes", json!(process::memory(pid)?.1));
 
     // Over HTTP.
-    let bodies = Arc::new(http_templates(50, 200, args.persons));
+    let bodies = http_templates(50, 200, args.persons);
     let started = Instant::now();
     let before = indexed(&keys).await?;
     let over_http = http_speed(&load, &bodies, args).await?;
@@ -105,68 +97,14 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<serde_json::Value> 
     note("delay_max_ms", json!(delays.at(1.0)));
     note("delay_probes", json!(delays.sorted_ms.len()));
     note("memory_after_bytes", json!(process::memory(pid)?.0));
-    Ok(serde_json::Value::Object(figures))
+    Ok(figures)
 }
 
 async fn indexed(keys: &TenantKeys) -> anyhow::Result<u64> {
     Ok(keys.gateway.analytics().get_index_status(GetIndexStatusRequest {}).await?.into_inner().rows)
 }
 
-impl Load {
-    /// Sends one encoded batch until it is taken.
-    async fn track(&self, channel: &tonic::transport::Channel, template: &Template) -> anyhow::Result<()> {
-        let first = self.next_id.fetch_add(template.events(), Ordering::Relaxed);
-        let bytes = template.with_ids(first);
-        loop {
-            let mut grpc = tonic::client::Grpc::new(channel.clone());
-            grpc.ready().await?;
-            let mut request = tonic::Request::new(bytes.clone());
-            request.metadata_mut().insert("authorization", format!("Bearer {}", self.key).parse()?);
-            let path = http::uri::PathAndQuery::from_static("/segue.ingest.v1.IngestService/Track");
-            match grpc.unary(request, path, EncodedTrack).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    ensure!(
-                        u64::from(answer.accepted) == template.events(),
-                        "not all accepted: {:?}",
-                        answer.outcomes.iter().find(|outcome| !outcome.reasons.is_empty())
-                    );
-                    self.acknowledged.fetch_add(template.events(), Ordering::Relaxed);
-                    return Ok(());
-                }
-                // Back-pressure: the benchmark does what a client does, it waits.
-                Err(status) if status.code() == tonic::Code::ResourceExhausted => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(status) => return Err(status.into()),
-            }
-        }
-    }
-}
-
-async fn connect(url: &str) -> anyhow::Result<tonic::transport::Channel> {
-    Ok(tonic::transport::Endpoint::from_shared(url.to_owned())?
-        .tcp_nodelay(true)
-        .initial_connection_window_size(16 << 20)
-        .connect()
-        .await?)
-}
-
-async fn full_speed(load: &Arc<Load>, templates: &Arc<Vec<Template>>, args: &IngestArgs) -> anyhow::Result<u64> {
-    let end = Instant::now() + Duration::from_secs(args.seconds);
-    let before = load.acknowledged.load(Ordering::Relaxed);
-    let workers = (0..args.concurrency).map(|worker| async move {
-        let channel = connect(&load.url).await?;
-        let mut at = worker;
-        while Instant::now() < end {
-            load.track(&channel, &templates[at % templates.len()]).await?;
-            at += args.concurrency;
-        }
-        anyhow::Ok(())
-    });
-    futures::future::try_join_all(workers).await?;
-    Ok(load.acknowledged.load(Ordering::Relaxed) - before)
-}
-
-async fn http_speed(load: &Arc<Load>, bodies: &Arc<Vec<Template>>, args: &IngestArgs) -> anyhow::Result<u64> {
+async fn http_speed(load: &Load, bodies: &[Template], args: &IngestArgs) -> anyhow::Result<u64> {
     let end = Instant::now() + Duration::from_secs(args.seconds / 2);
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let workers = (0..args.concurrency).map(|worker| {
@@ -177,7 +115,7 @@ async fn http_speed(load: &Arc<Load>, bodies: &Arc<Vec<Template>>, args: &Ingest
             while Instant::now() < end {
                 let template = &bodies[at % bodies.len()];
                 at += args.concurrency;
-                let body = template.with_ids(load.next_id.fetch_add(template.events(), Ordering::Relaxed));
+                let body = template.with_ids(load.take_ids(template));
                 loop {
                     let request = Request::post(format!("{}/v1/batch", load.url))
                         .header("authorization", format!("Bearer {}", load.key))
@@ -214,37 +152,11 @@ impl Delays {
 }
 
 /// At a steady load, sends probes under names of their own and asks reports until each is there.
-async fn delay(
-    load: &Arc<Load>,
-    templates: &Arc<Vec<Template>>,
-    keys: &TenantKeys,
-    args: &IngestArgs,
-    end_us: i64,
-) -> anyhow::Result<Delays> {
+async fn delay(load: &Load, templates: &[Template], keys: &TenantKeys, args: &IngestArgs, end_us: i64) -> anyhow::Result<Delays> {
     let end = Instant::now() + Duration::from_secs(args.seconds);
-    let before = load.acknowledged.load(Ordering::Relaxed);
+    let before = load.acknowledged();
     let started = Instant::now();
-    let steady = async {
-        let channel = connect(&load.url).await?;
-        // Small batches, evenly spread, as many senders together give.
-        let pause = Duration::from_secs_f64(args.batch as f64 / args.half_load as f64);
-        let mut tick = tokio::time::interval(pause);
-        let mut at = 0;
-        let mut running = futures::stream::FuturesUnordered::new();
-        while Instant::now() < end {
-            tick.tick().await;
-            let (channel, template) = (channel.clone(), &templates[at % templates.len()]);
-            running.push(async move { load.track(&channel, template).await });
-            at += 1;
-            while let Some(done) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut running)).flatten() {
-                done?;
-            }
-        }
-        while let Some(done) = futures::StreamExt::next(&mut running).await {
-            done?;
-        }
-        anyhow::Ok(())
-    };
+    let steady = load.steady(templates, args.half_load, end);
     let probing = async {
         let mut sorted_ms = Vec::new();
         let mut number = 0;
@@ -273,6 +185,6 @@ async fn delay(
     };
     let ((), sorted_ms) = tokio::try_join!(steady, probing)?;
     ensure!(!sorted_ms.is_empty(), "no probe came back");
-    let load_per_s = (load.acknowledged.load(Ordering::Relaxed) - before) as f64 / started.elapsed().as_secs_f64();
+    let load_per_s = (load.acknowledged() - before) as f64 / started.elapsed().as_secs_f64();
     Ok(Delays { sorted_ms, load_per_s })
 }

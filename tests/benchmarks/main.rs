@@ -1,9 +1,12 @@
-//! Benchmarks that span services: `tests/bench NAME`. Each starts the program as users run it, loads it from this process, and
-//! prints figures. What was measured is kept in `tests/benchmarks/README.md`.
+//! Benchmarks that span services: `tests/bench NAME`. `ingest` starts the program as users run it and loads it from this process;
+//! `engine` asks analytics alone. What was measured is kept in `tests/benchmarks/README.md` and `tests/benchmarks/engine/README.md`.
+//! To add one: a module with its arguments, and a line in each of the two matches.
 
+mod engine;
 mod ingest;
 mod load;
 mod process;
+mod sender;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -21,7 +24,7 @@ struct Cli {
 enum Output {
     /// For people.
     Table,
-    /// One JSON object.
+    /// One JSON object per line.
     Json,
 }
 
@@ -29,24 +32,53 @@ enum Output {
 enum Benchmark {
     /// Events per second from gRPC and HTTP to durable and to queryable, delay, memory.
     Ingest(ingest::IngestArgs),
+    /// Seconds per behavioural question, beside ClickHouse and DuckDB on the same events.
+    Engine(engine::EngineArgs),
+    /// The same funnel over more events, more steps and more event names.
+    EngineGrowth(engine::growth::GrowthArgs),
+    /// How long reports take while events come in.
+    EngineLive(engine::live::LiveArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     segue_runtime::install_tls_provider();
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let figures = runtime.block_on(async {
+    let lines = runtime.block_on(async {
         match &cli.benchmark {
-            Benchmark::Ingest(args) => ingest::run(args).await,
+            Benchmark::Ingest(args) => ingest::run(args).await.map(|figures| vec![figures]),
+            Benchmark::Engine(args) => engine::run(args).await,
+            Benchmark::EngineGrowth(args) => engine::growth::run(args).await,
+            Benchmark::EngineLive(args) => engine::live::run(args).await,
         }
     })?;
     match cli.output {
-        Output::Json => println!("{figures}"),
-        Output::Table => {
-            for (name, value) in figures.as_object().into_iter().flatten() {
-                println!("{name:<44} {value}");
-            }
-        }
+        Output::Json => lines.iter().for_each(|line| println!("{}", json(line))),
+        Output::Table => print_table(&lines),
     }
     Ok(())
+}
+
+/// Names and values, in the order in which they are to be read.
+type Figures = Vec<(&'static str, serde_json::Value)>;
+
+fn json(figures: &Figures) -> String {
+    let members: Vec<String> = figures.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// One line of figures: a line per figure. Several: a column per figure.
+fn print_table(lines: &[Figures]) {
+    if let [figures] = lines {
+        for (name, value) in figures {
+            println!("{name:<44} {value}");
+        }
+    } else if let Some(first) = lines.first() {
+        let cell = |text: &str| format!("{text:<18}");
+        println!("{}", first.iter().map(|(name, _)| cell(name)).collect::<String>().trim_end());
+        for figures in lines {
+            let values = figures.iter().map(|(_, value)| value.as_str().map_or_else(|| cell(&value.to_string()), cell));
+            println!("{}", values.collect::<String>().trim_end());
+        }
+    }
 }

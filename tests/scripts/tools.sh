@@ -87,6 +87,20 @@ ensure_python_tool() {
   quietly "install $name $version" "$tools_python" -m pip install --quiet --disable-pip-version-check "$name==$version"
 }
 
+# Sets peers_python: a Python with the engines that the engine benchmark compares with, of the versions in its requirements.
+ensure_peers_python() {
+  local requirements=tests/benchmarks/peers/requirements.txt folder="$segue_cache/peers"
+  peers_python="$folder/bin/python"
+  cmp -s "$requirements" "$folder/installed" && return 0
+  command -v python3 >/dev/null || apt_install python3 python3-venv || return 1
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+  mkdir -p "$segue_cache"
+  quietly "make a Python environment" python3 -m venv --clear "$folder" || return 1
+  say "installing ClickHouse and DuckDB (1 GB)"
+  quietly "install what $requirements names" "$peers_python" -m pip install --quiet --disable-pip-version-check -r "$requirements" || return 1
+  cp "$requirements" "$folder/installed"
+}
+
 # Sets nats_server. At least 2.10, for sync_interval: Debian 12 has 2.9.
 ensure_nats() {
   local version
