@@ -321,7 +321,7 @@ fn and(rows: &mut Option<BooleanBuffer>, further: BooleanBuffer) {
 }
 
 /// Which rows are of these persons; rows of one person are adjacent.
-fn members(persons: &RoaringBitmap, column: &UInt32Array) -> BooleanBuffer {
+pub(crate) fn members(persons: &RoaringBitmap, column: &UInt32Array) -> BooleanBuffer {
     let mut last = None;
     let values = column.values();
     BooleanBuffer::collect_bool(values.len(), |row| {

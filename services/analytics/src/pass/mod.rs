@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use segue_engine::Hit;
 
-pub(crate) use gather::{Gather, Part, Selector};
+pub(crate) use gather::{Gather, Part, Selector, members};
 pub(crate) use values::{KeyValue, Values};
 
 use crate::filter::cells::BatchCells;

@@ -131,10 +131,12 @@ impl<'w, 'p> Worker<'w, 'p> {
     }
 
     fn band(&mut self, persons: Range<u32>) -> Result<(), QueryError> {
+        if self.plan.among.as_ref().is_some_and(|(_, among)| among.range_cardinality(persons.clone()) == 0) {
+            return Ok(());
+        }
         for pass in 0..self.execution.passes.len() {
             self.pass(pass, persons.clone())?;
         }
-        self.execution.settle(persons);
         self.part.set(self.bytes())
     }
 
@@ -158,10 +160,15 @@ impl<'w, 'p> Worker<'w, 'p> {
             }
             _ => None,
         };
-        let mut scan = self.context.snapshot.scan(self.plan.scan(range, persons));
+        let mut scan = self.context.snapshot.scan(self.plan.scan(range, persons.clone()));
+        let mut batches = Vec::new();
         for batch in scan.by_ref() {
             self.context.check()?;
-            let batch = batch?;
+            batches.push(batch?);
+        }
+        self.execution.begin(pass, persons, &batches);
+        for batch in batches {
+            self.context.check()?;
             let credited = match (&touches, &self.plan.attributed, &self.tuples) {
                 (Some(touches), Some(attributed), Some(tuples)) => Some(touches.credit(self.context, attributed, tuples, &batch)?),
                 _ => None,
@@ -169,6 +176,7 @@ impl<'w, 'p> Worker<'w, 'p> {
             self.execution.push(pass, &batch, credited)?;
             self.part.set(self.bytes() + touches.as_ref().map_or(0, Touches::bytes))?;
         }
+        self.execution.settle(pass);
         let of_scan = scan.stats();
         self.stats.rows += of_scan.rows;
         self.stats.tail_rows += of_scan.tail_rows;

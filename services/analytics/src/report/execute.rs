@@ -9,16 +9,17 @@ use arrow::buffer::BooleanBuffer;
 use super::gather::{LeftOut, Observations, add, cells_of};
 use super::grouping::Grouper;
 use super::members;
-use super::metric::MetricPlan;
+use super::metric::{Measure, MetricPlan};
+use super::plain::{self, ByText, Overflow};
 use super::plan::Plan;
 use super::rows::{Batch, Rows};
-use super::tally::{BandMarks, CellMap, Finish, Tally};
+use super::tally::{Band, BandMarks, CellMap, Finish, Tally};
 use super::touches::Credited;
 use crate::filter::cells::{At, BatchCells, Cells};
 use crate::filter::fields::Place;
 use crate::filter::matching::mask;
 use crate::filter::predicate::Predicate;
-use crate::pass::KeyValue;
+use crate::pass::{KeyValue, members as members_of};
 use crate::question::QueryError;
 use crate::question::time::Periods;
 use crate::scan::ScanBatch;
@@ -100,20 +101,23 @@ impl<'p> Execution<'p> {
     /// Takes rows of the range of pass `pass`, credited if the plan wants that.
     pub(super) fn push(&mut self, pass: usize, batch: &ScanBatch, credited: Option<Credited>) -> Result<(), QueryError> {
         let plan = self.plan;
-        let applies = |metric: &MetricPlan| metric.events.as_ref().is_none_or(|events| events.iter().any(|name| **name == *batch.event));
         let (columns, shared) = credited.map_or((Vec::new(), None), |credited| (credited.columns, credited.shares));
         let (repeated, shares) = shared.unzip();
         let batch = repeated.as_ref().unwrap_or(batch);
-        if batch.batch.num_rows() == 0 || !plan.metrics.iter().any(applies) {
+        if batch.batch.num_rows() == 0 || !plan.metrics.iter().any(|metric| metric.applies(&batch.event)) {
             return Ok(());
         }
         let mut cells = BatchCells::sparse(batch, &plan.columns, &plan.reads, &plan.items)?;
         for ((place, _), texts) in plan.attributed.iter().flat_map(|attributed| &attributed.columns).zip(columns) {
             cells.columns[*place] = Cells::Text(texts);
         }
-        let passing = narrowed(None, &plan.filter, &cells);
+        let of_persons = plan.among.as_ref().and_then(|(column, persons)| match &cells.columns[*column] {
+            Cells::Number(numbers) => Some(members_of(persons, numbers)),
+            _ => None,
+        });
+        let passing = narrowed(of_persons, &plan.filter, &cells);
         let mut masks: Vec<(usize, Option<BooleanBuffer>)> = Vec::new();
-        for (at, metric) in plan.metrics.iter().enumerate().filter(|(_, metric)| applies(metric)) {
+        for (at, metric) in plan.metrics.iter().enumerate().filter(|(_, metric)| metric.applies(&batch.event)) {
             masks.push((at, narrowed(passing.clone(), &metric.filter, &cells)));
         }
         let union = match masks.iter().map(|(_, own)| own.as_ref()).collect::<Option<Vec<_>>>() {
@@ -125,11 +129,42 @@ impl<'p> Execution<'p> {
         if union.as_ref().is_some_and(|union| union.count_set_bits() == 0) {
             return Ok(());
         }
+        if union.is_none() && masks.iter().all(|(_, own)| own.is_none()) && self.add_plainly(pass, &cells, batch.span_us, &masks)? {
+            return Ok(());
+        }
         let further = cells.len.max(cells.items.as_ref().map_or(0, |items| items.len)) as u64;
         let batch = Batch { cells, shares, number: self.values };
         self.values += further;
         self.place_rows(pass, &batch.cells, union.as_ref())?;
         self.add(pass, &batch, union.as_ref(), &masks)
+    }
+
+    /// Adds all rows of a batch in one loop; false where that loop does not do.
+    fn add_plainly(
+        &mut self,
+        pass: usize,
+        cells: &BatchCells<'_>,
+        span_us: (i64, i64),
+        masks: &[(usize, Option<BooleanBuffer>)],
+    ) -> Result<bool, QueryError> {
+        let plan = self.plan;
+        let periods = self.passes.iter().map(|pass| pass.periods.len()).sum();
+        let (Choice::Each, Some(texts)) = (self.choice, plain::texts(plan, cells, &mut self.grouper, periods)) else { return Ok(false) };
+        self.fit_checked()?;
+        let metrics: Vec<usize> = masks.iter().map(|(metric, _)| *metric).collect();
+        let by_text = texts.map(|texts| ByText::new(texts, &self.grouper));
+        let pass = &mut self.passes[pass];
+        if !plain::add(plan, &metrics, pass, cells, span_us, by_text).map_err(|_: Overflow| QueryError::Overflow)? {
+            return Ok(false);
+        }
+        for metric in metrics {
+            if let Measure::EventRevenue { skipped, .. } = plan.metrics[metric].measure
+                && let Cells::Small(counts) = &cells.columns[skipped]
+            {
+                pass.skipped_items += counts.values().iter().map(|count| u64::from(*count)).sum::<u64>();
+            }
+        }
+        Ok(true)
     }
 
     /// Finds the group and the period, so the cell, of every row that any metric counts.
@@ -263,10 +298,21 @@ impl<'p> Execution<'p> {
         Ok(())
     }
 
+    /// Starts a band of persons with these batches.
+    pub(super) fn begin(&mut self, pass: usize, persons: Range<u32>, batches: &[ScanBatch]) {
+        let Pass { periods, tallies, .. } = &mut self.passes[pass];
+        for (metric, tally) in self.plan.metrics.iter().zip(tallies) {
+            let mut of_metric = batches.iter().filter(|batch| metric.applies(&batch.event));
+            let shared = shared_periods(periods, of_metric.clone().map(|batch| batch.span_us));
+            let rows = of_metric.by_ref().map(|batch| batch.batch.num_rows()).sum();
+            tally.begin(&Band { persons: persons.clone(), rows, shared: &shared });
+        }
+    }
+
     /// Ends a band of persons.
-    pub(super) fn settle(&mut self, persons: Range<u32>) {
-        for tally in self.passes.iter_mut().flat_map(|pass| &mut pass.tallies) {
-            tally.settle(persons.clone(), &mut self.marks);
+    pub(super) fn settle(&mut self, pass: usize) {
+        for tally in &mut self.passes[pass].tallies {
+            tally.settle(&mut self.marks);
         }
     }
 
@@ -305,6 +351,23 @@ impl<'p> Execution<'p> {
     pub(super) fn bytes(&self) -> usize {
         self.grouper.bytes() + self.passes.iter().flat_map(|pass| &pass.tallies).map(Tally::bytes).sum::<usize>()
     }
+}
+
+/// By period, whether more than one of these stretches of time touches it.
+fn shared_periods(periods: &Periods, spans_us: impl Iterator<Item = (i64, i64)>) -> Vec<bool> {
+    let range = periods.range();
+    let mut starts_minus_ends = vec![0_i32; periods.len() + 1];
+    for (first, last) in spans_us {
+        let at = |time: i64| periods.index_of(time.clamp(range.start, range.end - 1)) as usize;
+        starts_minus_ends[at(first)] += 1;
+        starts_minus_ends[at(last) + 1] -= 1;
+    }
+    let mut open = 0;
+    let is_shared = |change: &i32| {
+        open += change;
+        open > 1
+    };
+    starts_minus_ends.iter().take(periods.len()).map(is_shared).collect()
 }
 
 fn empty_tally(metric: &MetricPlan, periods: usize, is_shared: bool) -> Tally {

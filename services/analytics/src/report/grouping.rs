@@ -59,6 +59,14 @@ impl Interner {
         }
     }
 
+    /// Gives every text of the dictionary a code.
+    fn translate_all(&mut self, texts: &TextCells) {
+        self.begin(texts);
+        for local in 0..texts.values.len() {
+            self.translate(local as u32);
+        }
+    }
+
     /// Our code for a code of the dictionary at hand.
     fn translate(&mut self, local: u32) -> u32 {
         let known = self.table[local as usize];
@@ -229,6 +237,22 @@ impl Grouper {
                 group
             }
         }));
+    }
+
+    /// With one field, which is of texts: gives every text of the dictionary a group.
+    pub(super) fn translate_all(&mut self, texts: &TextCells) -> bool {
+        match self.fields.as_mut_slice() {
+            [field] => {
+                field.texts.translate_all(texts);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The groups of the codes of the dictionary that was last translated.
+    pub(super) fn translated(&self) -> &[u32] {
+        self.fields.first().map_or(&[], |field| &field.texts.table)
     }
 
     /// One more than the largest group number so far.

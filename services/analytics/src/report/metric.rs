@@ -24,6 +24,13 @@ pub(super) struct MetricPlan {
     pub(super) members: Option<usize>,
 }
 
+impl MetricPlan {
+    /// Whether it counts events of this name.
+    pub(super) fn applies(&self, event: &str) -> bool {
+        self.events.as_ref().is_none_or(|events| events.iter().any(|name| name == event))
+    }
+}
+
 /// What a metric measures. Numbers are positions in the plan's columns or item fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {

@@ -2,7 +2,7 @@
 //!
 //! The way of a request: `plan` checks it and resolves its names (`frame`, `metric`, `formula`, `attribution`, and the filters of
 //! `crate::filter`); `bands` spreads it over threads; `execute` passes once over the rows of each range, batch by batch (`touches`
-//! credits rows, `rows` picks them, `grouping` finds groups, `gather` adds to the tallies of `tally`); `answer` ranks the groups and
+//! credits rows, `rows` picks them, `grouping` finds groups, `gather` adds to the tallies of `tally`, `plain` does all of that at once for the most frequent reports); `answer` ranks the groups and
 //! writes the numbers. `members` finds the persons behind one of them.
 //!
 //! # What the numbers mean
@@ -47,6 +47,7 @@ mod gather;
 mod grouping;
 mod members;
 mod metric;
+mod plain;
 mod plan;
 mod rows;
 mod tally;

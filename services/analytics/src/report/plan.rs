@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use roaring::RoaringBitmap;
 use segue_model::FieldViolation;
 use segue_proto::analytics::v1 as pb;
 
@@ -76,6 +77,8 @@ pub(super) struct Plan {
     pub(super) time: Option<usize>,
     /// How attribution-dependent dimensions are read, unless the report has none or takes them from the event.
     pub(super) attributed: Option<Attributed>,
+    /// Only events of these persons; beside them, the column of persons.
+    pub(super) among: Option<(usize, RoaringBitmap)>,
     /// Limits.
     pub(super) limits: ReportLimits,
     /// What the answer says about all this; the watermark is still missing.
@@ -145,6 +148,7 @@ impl Plan {
             items,
             time,
             attributed,
+            among: None,
             limits: context.limits.report,
             resolved,
         })

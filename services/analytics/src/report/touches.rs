@@ -268,7 +268,7 @@ impl Touches {
         let shares = match is_shared {
             true => {
                 let repeated = take_rows(&batch.batch, &UInt32Array::from(source)).map_err(ScanError::from)?;
-                Some((ScanBatch { event: batch.event.clone(), batch: repeated }, shares))
+                Some((ScanBatch { event: batch.event.clone(), span_us: batch.span_us, batch: repeated }, shares))
             }
             false => None,
         };

@@ -63,6 +63,8 @@ pub struct ScanRequest {
 pub struct ScanBatch {
     /// Canonical name.
     pub event: Arc<str>,
+    /// All its event times lie between these (both inclusive), microseconds UTC; those at the ends need not occur.
+    pub span_us: (i64, i64),
     /// Exactly the requested columns, in order; `batch.num_rows()` counts also when there are none.
     pub batch: RecordBatch,
 }

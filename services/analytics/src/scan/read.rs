@@ -143,7 +143,7 @@ impl Scan {
         }
         let columns = self.load(at, run, &plan.needed)?;
         let batch = |rows: &Rows, persons: Option<&UInt32Array>| -> Result<ScanBatch, ScanError> {
-            Ok(ScanBatch { event: run.event().clone(), batch: plan.batch(&columns, rows, persons)? })
+            Ok(ScanBatch { event: run.event().clone(), span_us: run.ts(), batch: plan.batch(&columns, rows, persons)? })
         };
         let mut rows = chosen.kept.len();
         let first = if rows > 0 { Some(batch(&chosen.kept, None)?) } else { None };

@@ -4,69 +4,195 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::counts::{BandMarks, Counts};
+use super::counts::{BandMarks, count_periods};
+use super::groups::GroupSets;
 use super::numbers::NumberList;
-use super::{CellMap, Which};
+use super::{CellMap, Groups, Which};
 use crate::question::hashing::Fold;
 
 /// Memory of one list that is kept from band to band.
-const LIST_KEPT_MAX: usize = 4_096;
+pub(super) const LIST_KEPT_MAX: usize = 4_096;
 
-/// Distinct numbers per cell, group and period, and in all. Numbers of different bands are different.
+/// A band of persons that is about to be counted.
+#[derive(Debug, Clone)]
+pub(in crate::report) struct Band<'b> {
+    pub(in crate::report) persons: Range<u32>,
+    /// At most so many rows.
+    pub(in crate::report) rows: usize,
+    /// By period: whether more than one batch may have rows in it. Within a batch the rows of a person are adjacent, and persons
+    /// ascend.
+    pub(in crate::report) shared: &'b [bool],
+}
+
+/// A count that knows who was counted last.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::report) struct Slot {
+    last: u32,
+    /// There are no more persons than that.
+    count: u32,
+}
+
+impl Slot {
+    /// Counts a person, whose rows come together.
+    #[inline]
+    pub(in crate::report) fn add(&mut self, person: u32) {
+        self.count += u32::from(self.last != person);
+        self.last = person;
+    }
+}
+
+/// Distinct persons per cell, group and period, and in all.
+///
+/// Where only one batch has rows of a period, remembering the last person counts them. Where several have, their persons are
+/// listed, and counted when the band ends; so are those of groups over all periods, since these are of several batches anyway.
 #[derive(Debug)]
 pub(in crate::report) struct Banded {
-    /// Numbers of the band in hand.
+    periods: usize,
+    persons: Range<u32>,
+    shared: Vec<bool>,
+    cells: Vec<Slot>,
+    by_period: Vec<Slot>,
+    /// Per cell, its group.
+    group_of: Vec<u32>,
+    /// Persons of cells in shared periods.
     open: Vec<NumberList>,
     /// Cells that have some.
     touched: Vec<u32>,
-    /// What the bands before came to.
-    counts: Counts,
+    groups: GroupSets,
+}
+
+/// What a loop of its own adds persons to: see [`Banded::exclusive`].
+pub(in crate::report) struct Exclusive<'b> {
+    pub(in crate::report) cells: &'b mut [Slot],
+    pub(in crate::report) by_period: &'b mut [Slot],
+    /// One bit per group and person: see [`Exclusive::mark`].
+    words: &'b mut [u64],
+    stride: usize,
+    first: u32,
+}
+
+impl Exclusive<'_> {
+    /// Notes that a person is in a group.
+    #[inline]
+    pub(in crate::report) fn mark(&mut self, group: u32, person: u32) {
+        let at = person.wrapping_sub(self.first);
+        self.words[group as usize * self.stride + (at / 64) as usize] |= 1 << (at % 64);
+    }
 }
 
 impl Banded {
     pub(super) fn new(periods: usize) -> Banded {
-        Banded { open: Vec::new(), touched: Vec::new(), counts: Counts::new(periods) }
+        Banded {
+            periods,
+            persons: 0..0,
+            shared: vec![true; periods],
+            cells: Vec::new(),
+            by_period: vec![Slot::default(); periods],
+            group_of: Vec::new(),
+            open: Vec::new(),
+            touched: Vec::new(),
+            groups: GroupSets::default(),
+        }
     }
 
     pub(super) fn grow(&mut self, cells: usize) {
-        if self.open.len() < cells {
+        if self.cells.len() < cells {
+            self.cells.resize(cells, Slot::default());
             self.open.resize(cells, NumberList::default());
-            self.counts.grow(cells);
+            let known = self.group_of.len() / self.periods;
+            self.group_of.extend((known..cells / self.periods).flat_map(|group| std::iter::repeat_n(group as u32, self.periods)));
+            self.groups.grow(cells / self.periods);
         }
     }
 
-    /// A number in a cell.
+    /// Starts a band.
+    pub(super) fn begin(&mut self, band: &Band<'_>) {
+        self.persons = band.persons.clone();
+        self.shared.clear();
+        self.shared.extend_from_slice(band.shared);
+        self.groups.begin(band.persons.clone(), band.rows);
+    }
+
+    /// What a loop of its own adds to that sees only rows of these periods, none of which is shared; none where persons have to be
+    /// listed.
+    pub(super) fn exclusive(&mut self, periods: std::ops::RangeInclusive<usize>) -> Option<Exclusive<'_>> {
+        if self.periods > 1 && self.shared.get(periods)?.iter().any(|shared| *shared) {
+            return None;
+        }
+        let (words, stride, first) = self.groups.marks()?;
+        Some(Exclusive { cells: &mut self.cells, by_period: &mut self.by_period, words, stride, first })
+    }
+
+    /// A person (or another unit of persons) in a cell.
     #[inline]
     pub(super) fn insert(&mut self, cell: u32, number: u32) {
-        let list = &mut self.open[cell as usize];
-        if list.is_empty() {
-            self.touched.push(cell);
+        let group = self.group_of[cell as usize];
+        if self.periods > 1 {
+            let period = cell as usize - group as usize * self.periods;
+            if self.shared[period] {
+                let list = &mut self.open[cell as usize];
+                if list.is_empty() {
+                    self.touched.push(cell);
+                }
+                list.push(number);
+            } else {
+                self.cells[cell as usize].add(number);
+                self.by_period[period].add(number);
+            }
         }
-        list.push(number);
+        self.groups.insert(group, number);
     }
 
-    /// Counts what the band in hand has, whose numbers lie in `range`, and forgets it.
-    pub(super) fn settle(&mut self, range: Range<u32>, marks: &mut BandMarks) {
-        let mut touched = std::mem::take(&mut self.touched);
-        self.counts.add(&mut self.open, &mut touched, range, marks, false);
-        for cell in touched.drain(..) {
+    /// Counts what the band in hand has and forgets it.
+    pub(super) fn settle(&mut self, marks: &mut BandMarks) {
+        let persons = self.persons.clone();
+        self.groups.settle(persons.clone(), &mut marks.all);
+        if self.touched.is_empty() {
+            return;
+        }
+        for cell in &self.touched {
+            let list = &mut self.open[*cell as usize];
+            list.tidy();
+            self.cells[*cell as usize].count += list.numbers().len() as u32;
+        }
+        let by_period = &mut self.by_period;
+        let add = |period: usize, count: u64| by_period[period].count += count as u32;
+        count_periods(self.periods, &self.open, &self.touched, persons, &mut marks.period, add);
+        for cell in self.touched.drain(..) {
             self.open[cell as usize].clear(LIST_KEPT_MAX);
         }
-        self.touched = touched;
     }
 
     /// How many; none for several groups that are not all, which their counts do not tell.
     pub(super) fn count(&self, which: Which<'_>) -> Option<u64> {
-        self.counts.get(which)
+        let period = which.period.filter(|_| self.periods > 1);
+        match (which.groups, period) {
+            (Groups::All, None) => Some(self.groups.total()),
+            (Groups::All, Some(period)) => self.by_period.get(period).map(|slot| u64::from(slot.count)),
+            (Groups::One(group), None) => self.groups.count(group),
+            (Groups::One(group), Some(period)) => self.cells.get(group as usize * self.periods + period).map(|slot| u64::from(slot.count)),
+            (Groups::These(_), _) => None,
+        }
     }
 
     /// Takes in what another thread settled.
     pub(super) fn merge(&mut self, other: Banded, map: &CellMap<'_>) {
-        self.counts.merge(other.counts, map);
+        for (cell, slot) in other.cells.into_iter().enumerate().filter(|(_, slot)| slot.count > 0) {
+            self.cells[map.cell(cell)].count += slot.count;
+        }
+        for (mine, theirs) in self.by_period.iter_mut().zip(other.by_period) {
+            mine.count += theirs.count;
+        }
+        self.groups.merge(other.groups, map);
+    }
+
+    /// Bytes of the groups' sets.
+    pub(super) fn bytes(&self) -> usize {
+        self.groups.bytes()
     }
 
     /// Bytes of one cell.
-    pub(super) const CELL_BYTES: usize = size_of::<NumberList>() + 2 * size_of::<u64>();
+    pub(super) const CELL_BYTES: usize = size_of::<NumberList>() + size_of::<Slot>() + size_of::<u32>();
 }
 
 /// Distinct sessions: pairs of person and session id, numbered within a band.
@@ -94,7 +220,8 @@ impl Sessions {
     }
 
     pub(super) fn settle(&mut self, marks: &mut BandMarks) {
-        self.banded.settle(0..self.numbers.len() as u32 + 1, marks);
+        self.banded.persons = 0..self.numbers.len() as u32 + 1;
+        self.banded.settle(marks);
         self.numbers.clear();
     }
 
@@ -127,19 +254,24 @@ mod tests {
             // (band, run, group, period, person of the band), in the order of runs and persons.
             mut rows in prop::collection::vec((0_u32..3, 0_u32..3, 0_u32..4, 0_usize..3, 0_u32..70), 0..300),
             periods in 1_usize..4,
+            rows_said in prop::sample::select(vec![0_usize, 1 << 20]),
         ) {
             rows.iter_mut().for_each(|row| row.3 %= periods);
             rows.sort_by_key(|row| (row.0, row.1, row.4));
             let mut banded = Banded::new(periods);
-            banded.grow(4 * periods);
             let mut marks = BandMarks::default();
             for of_band in rows.chunk_by(|a, b| a.0 == b.0) {
                 let start = 1 + of_band[0].0 * 70;
+                let runs_of = |period: usize| of_band.iter().filter(|row| row.3 == period).map(|row| row.1).collect::<BTreeSet<_>>();
+                let shared: Vec<bool> = (0..periods).map(|period| runs_of(period).len() > 1).collect();
+                banded.begin(&Band { persons: start..start + 70, rows: rows_said, shared: &shared });
                 for (_, _, group, period, person) in of_band {
+                    banded.grow((*group as usize + 1) * periods);
                     banded.insert(group * periods as u32 + *period as u32, start + person);
                 }
-                banded.settle(start..start + 70, &mut marks);
+                banded.settle(&mut marks);
             }
+            banded.grow(4 * periods);
             let distinct = |group: Option<u32>, period: Option<usize>| {
                 let fits = |row: &&(u32, u32, u32, usize, u32)| group.is_none_or(|group| group == row.2) && period.is_none_or(|period| period == row.3);
                 Some(rows.iter().filter(fits).map(|row| (row.0, row.4)).collect::<BTreeSet<_>>().len() as u64)

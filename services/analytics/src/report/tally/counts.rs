@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::numbers::{Marks, NumberList};
-use super::{CellMap, Groups, Which};
+use super::{Groups, Which};
 
 /// Numbers that are worth a second thread.
 const NUMBERS_PER_THREAD_MIN: usize = 1 << 16;
@@ -22,8 +22,8 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(in crate::report) struct BandMarks {
     group: Marks,
-    all: Marks,
-    period: Marks,
+    pub(super) all: Marks,
+    pub(super) period: Marks,
 }
 
 impl Counts {
@@ -59,7 +59,7 @@ impl Counts {
         let count = periods.len();
         let numbers: usize = cells.iter().map(|cell| lists[*cell as usize].numbers().len()).sum();
         let mut by_group = || count_groups(groups, count, lists, cells, range.clone(), (group, all));
-        let mut by_period = || count_periods(periods, lists, cells, range.clone(), period);
+        let mut by_period = || count_periods(count, lists, cells, range.clone(), period, |period, different| periods[period] += different);
         if !is_alone || numbers < NUMBERS_PER_THREAD_MIN {
             by_period();
             *total += by_group();
@@ -80,20 +80,6 @@ impl Counts {
             (Groups::One(group), Some(period)) => self.cells.get(group as usize * self.periods.len() + period).copied(),
             (Groups::These(_), _) => None,
         }
-    }
-
-    /// Adds the counts of other numbers.
-    pub(super) fn merge(&mut self, other: Counts, map: &CellMap<'_>) {
-        for (cell, count) in other.cells.into_iter().enumerate() {
-            self.cells[map.cell(cell)] += count;
-        }
-        for (group, count) in other.groups.into_iter().enumerate() {
-            self.groups[map.group(group)] += count;
-        }
-        for (mine, theirs) in self.periods.iter_mut().zip(other.periods) {
-            *mine += theirs;
-        }
-        self.total += other.total;
     }
 }
 
@@ -132,9 +118,16 @@ fn count_groups(
     total
 }
 
-/// Numbers of periods over all groups.
-fn count_periods(periods: &mut [u64], lists: &[NumberList], cells: &[u32], range: Range<u32>, marks: &mut Marks) {
-    let count = periods.len() as u32;
+/// Numbers of periods over all groups; calls `add(period, how many)`.
+pub(super) fn count_periods(
+    periods: usize,
+    lists: &[NumberList],
+    cells: &[u32],
+    range: Range<u32>,
+    marks: &mut Marks,
+    mut add: impl FnMut(usize, u64),
+) {
+    let count = periods as u32;
     let mut cells = cells.to_vec();
     cells.sort_unstable_by_key(|cell| cell % count);
     marks.over(range);
@@ -149,7 +142,7 @@ fn count_periods(periods: &mut [u64], lists: &[NumberList], cells: &[u32], range
             }
         };
         if let Some(first) = of_period.first() {
-            periods[(first % count) as usize] += different;
+            add((first % count) as usize, different);
         }
     }
 }

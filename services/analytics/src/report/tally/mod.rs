@@ -9,14 +9,16 @@ mod banded;
 mod counts;
 mod exact;
 mod finish;
+mod groups;
 mod kept;
 mod numbers;
 mod percentile;
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
+pub(in crate::report) use banded::{Band, Exclusive};
 pub(in crate::report) use counts::BandMarks;
 
 use crate::filter::cells::At;
@@ -150,6 +152,13 @@ pub(super) struct DoubleSum {
     count: u128,
 }
 
+/// Where a loop of its own adds rows, one place per cell.
+pub(super) enum Plain<'t> {
+    Count(&'t mut [u64]),
+    Sum(&'t mut [i128]),
+    Persons(Exclusive<'t>),
+}
+
 /// What one metric has gathered.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -233,10 +242,17 @@ impl Tally {
         }
     }
 
+    /// Starts a band of persons.
+    pub(super) fn begin(&mut self, band: &Band<'_>) {
+        if let Kind::Persons(banded) = &mut self.kind {
+            banded.begin(band);
+        }
+    }
+
     /// Ends a band of persons.
-    pub(super) fn settle(&mut self, persons: Range<u32>, marks: &mut BandMarks) {
+    pub(super) fn settle(&mut self, marks: &mut BandMarks) {
         match &mut self.kind {
-            Kind::Persons(banded) => banded.settle(persons, marks),
+            Kind::Persons(banded) => banded.settle(marks),
             Kind::Sessions(sessions) => sessions.settle(marks),
             Kind::Numbers(kept) => kept.settle(),
             Kind::Texts(texts) => texts.settle(),
@@ -253,12 +269,22 @@ impl Tally {
         }
     }
 
+    /// What a loop over rows of these periods adds to, where counting is that simple.
+    pub(super) fn plain(&mut self, periods: RangeInclusive<usize>) -> Option<Plain<'_>> {
+        match &mut self.kind {
+            Kind::Count(all) => Some(Plain::Count(all)),
+            Kind::Sum(all) if !self.is_shared => Some(Plain::Sum(all)),
+            Kind::Persons(banded) => banded.exclusive(periods).map(Plain::Persons),
+            _ => None,
+        }
+    }
+
     /// Bytes in memory, roughly.
     pub(super) fn bytes(&self) -> usize {
         let (of_cell, further) = match &self.kind {
             Kind::Count(_) => (size_of::<u64>(), 0),
             Kind::Parts(_) | Kind::Sum(_) => (size_of::<u128>(), 0),
-            Kind::Persons(_) => (Banded::CELL_BYTES, 0),
+            Kind::Persons(banded) => (Banded::CELL_BYTES, banded.bytes()),
             Kind::Sessions(sessions) => (Banded::CELL_BYTES, sessions.bytes()),
             Kind::Numbers(kept) => (Kept::CELL_BYTES, kept.bytes()),
             Kind::Texts(texts) => (Kept::CELL_BYTES, texts.bytes()),
