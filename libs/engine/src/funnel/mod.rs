@@ -48,6 +48,6 @@ mod tally;
 pub use attempt::{Attempt, NO_VALUE, Outcome, Touch};
 pub use conversion::{Conversion, DurationBucket};
 pub use evaluate::Evaluator;
-pub use plain::{PlainAttempt, PlainFunnel, pack};
+pub use plain::{PlainAttempt, PlainFunnel, TimeLists, pack};
 pub use rule::{Breakdown, Counting, EXCLUSIONS_MAX, Entry, Exclusion, FunnelFault, FunnelRule, FunnelSpec, Order, STEPS_MAX, Scope, Step};
 pub use tally::{Since, Tally};

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use segue_engine::Hit;
 use segue_engine::funnel::{
-    Attempt, Breakdown, Counting, Entry, Exclusion, FunnelRule, FunnelSpec, Order, PlainFunnel, Scope, Since, Step, Tally, Touch, pack,
+    Attempt, Breakdown, Counting, Entry, Exclusion, FunnelRule, FunnelSpec, Order, PlainFunnel, Scope, Since, Step, Tally, TimeLists,
+    Touch, pack,
 };
 
 use crate::reference::{Choice, Reference, sessions, streams};
@@ -69,6 +70,33 @@ fn spec() -> impl Strategy<Value = FunnelSpec> {
             },
         )
     })
+}
+
+/// Times of steps in two parts each, which overlap.
+struct Lists(Vec<Vec<i64>>);
+
+impl Lists {
+    /// Bit i of `split` says into which part the i-th event goes.
+    fn of(hits: &[Hit<Touch>], steps: u32, range: std::ops::Range<i64>, split: u64) -> Lists {
+        let mut parts = vec![Vec::new(); 2 * steps as usize];
+        for (at, hit) in hits.iter().enumerate() {
+            let step = hit.matches.trailing_zeros();
+            if step < steps && hit.ts >= range.start && (step > 0 || hit.ts < range.end) {
+                parts[2 * step as usize + (split >> at & 1) as usize].push(hit.ts);
+            }
+        }
+        Lists(parts)
+    }
+}
+
+impl TimeLists for Lists {
+    fn parts(&self, list: usize) -> std::ops::Range<usize> {
+        2 * list..2 * list + 2
+    }
+
+    fn part(&self, number: usize) -> &[i64] {
+        &self.0[number]
+    }
 }
 
 /// Whether an event can begin an attempt.
@@ -231,11 +259,12 @@ proptest! {
     }
 
     #[test]
-    fn the_fast_way_is_the_general_one(
+    fn the_fast_ways_are_the_general_one(
         hits in hits(),
         steps in 1u32..5,
         (window, start, length) in (0i64..12, 0i64..5, 1i64..14),
         watermark_us in prop::option::of(0i64..30),
+        split in any::<u64>(),
     ) {
         let spec = FunnelSpec { watermark_us, ..FunnelSpec::ordered(0..steps, window, start..start + length) };
         let rule = FunnelRule::new(spec.clone()).expect("a valid rule");
@@ -250,12 +279,17 @@ proptest! {
         let found = plain.run(&keys);
         let general = crate::ask(&spec, &hits).attempts;
         prop_assert_eq!(found.depth as usize, general.first().map_or(0, |attempt| attempt.depth));
+        let lists = Lists::of(&hits, steps, start..start + length, split);
+        let searched = plain.search(&lists);
+        prop_assert_eq!(searched.depth, found.depth);
         if let Some(general) = general.first() {
-            let traced = plain.trace(&keys, &found);
-            prop_assert_eq!(traced.times().collect::<Vec<_>>(), general.times().collect::<Vec<_>>());
-            prop_assert_eq!(found.still_open, general.still_open);
-            prop_assert_eq!(Some(start + found.first), general.time(1));
-            prop_assert_eq!(Some(start + found.last), general.time(general.depth));
+            for (found, traced) in [(found, plain.trace(&keys, &found)), (searched, plain.trace_lists(&lists, &searched))] {
+                prop_assert_eq!(traced.times().collect::<Vec<_>>(), general.times().collect::<Vec<_>>());
+                prop_assert_eq!((traced.depth, traced.done, traced.still_open), (general.depth, general.done, general.still_open));
+                prop_assert_eq!(found.still_open, general.still_open);
+                prop_assert_eq!(Some(found.first), general.time(1));
+                prop_assert_eq!(Some(found.last), general.time(general.depth));
+            }
         }
     }
 

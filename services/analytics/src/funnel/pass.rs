@@ -1,6 +1,7 @@
 //! The funnel as a question for the pass: what is read of each event, and the rules applied to each person.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use parking_lot::Mutex;
 use segue_engine::Hit;
@@ -9,7 +10,7 @@ use segue_engine::funnel::{Attempt, Evaluator, NO_VALUE, Outcome, PlainFunnel, T
 use super::plan::Plan;
 use crate::filter::cells::BatchCells;
 use crate::filter::fields::Place;
-use crate::pass::{self, Gather, Packing, Question, Values};
+use crate::pass::{self, Gather, Packing, Part, PartLists, Question, Values};
 use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
 
@@ -153,6 +154,18 @@ impl<'p, C: Collect> Question for FunnelQuestion<'p, C> {
         if found.depth > 0 {
             self.collect.take(&mut partial.collected, person, &plain.trace(hits, &found));
         }
+        true
+    }
+
+    fn unpacked(&self, partial: &mut Self::Partial, persons: Range<u32>, parts: &[Part<Touch>]) -> bool {
+        let Some((plain, _)) = self.plain else { return false };
+        let Some(lists) = PartLists::new(parts, self.plan.selectors.len(), persons) else { return false };
+        lists.each(|person, lists| {
+            let found = plain.search(lists);
+            if found.depth > 0 {
+                self.collect.take(&mut partial.collected, person, &plain.trace_lists(lists, &found));
+            }
+        });
         true
     }
 

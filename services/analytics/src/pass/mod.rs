@@ -23,6 +23,7 @@
 
 mod gather;
 mod group;
+mod lists;
 mod values;
 
 use std::ops::Range;
@@ -33,6 +34,7 @@ use roaring::RoaringBitmap;
 use segue_engine::Hit;
 
 pub(crate) use gather::{Gather, Part, Selector, members};
+pub(crate) use lists::{PartLists, PersonLists};
 pub(crate) use values::{KeyValue, Values};
 
 use crate::filter::cells::BatchCells;
@@ -93,6 +95,12 @@ pub(crate) trait Question: Sync {
 
     /// Takes in all hits of these persons, who are a chunk or a part of one.
     fn unordered(&self, _partial: &mut Self::Partial, _persons: Range<u32>, _parts: &[Part<Self::Payload>]) {}
+
+    /// A way of its own to take in all hits of these persons, who are a chunk or a part of one, without packing them. False, with `partial`
+    /// unchanged: go on with packed hits.
+    fn unpacked(&self, _partial: &mut Self::Partial, _persons: Range<u32>, _parts: &[Part<Self::Payload>]) -> bool {
+        false
+    }
 
     /// Puts the persons of the one to those of the other.
     fn merge(&self, into: &mut Self::Partial, from: Self::Partial);
@@ -188,6 +196,7 @@ impl<'w, Q: Question> Worker<'w, Q> {
             return Ok(());
         }
         match packing {
+            Some(_) if self.question.unpacked(&mut self.partial, persons.clone(), &parts) => Ok(()),
             Some(packing) => {
                 let again = self.packed(packing, persons.clone(), &mut parts);
                 drop(parts);
