@@ -137,6 +137,15 @@ impl Retention {
         }
     }
 
+    /// Whether it may matter which of two events of the same time comes first, apart from what is read of the first start.
+    pub fn ties_matter(&self) -> bool {
+        let looks_at_first = match &self.options.mode {
+            Mode::On | Mode::OnOrAfter => false,
+            Mode::Brackets(brackets) => brackets.first().is_some_and(|bracket| bracket.start == 0),
+        };
+        looks_at_first || self.options.entry == CohortEntry::FirstEver
+    }
+
     /// The way that needs no order of events, where the question allows it: see [`Marks`].
     pub fn marks(&self) -> Option<Marks<'_>> {
         Marks::of(self)

@@ -7,8 +7,11 @@ use segue_engine::retention::{Counts, MarkTally, Marks, RETURN, START, START_BY_
 
 use super::plan::Plan;
 use crate::filter::cells::BatchCells;
-use crate::pass::{Part, Question, Values};
+use crate::pass::{Packing, Part, Question, Values};
 use crate::question::{Context, QueryError};
+
+/// Of a packed hit: which selectors it matches.
+const BITS: u32 = 3;
 
 /// Counts cohorts and cells by group.
 pub(super) struct Count<'c> {
@@ -16,6 +19,8 @@ pub(super) struct Count<'c> {
     values: &'c Values,
     /// Set where the order of events does not matter.
     marks: Option<Marks<'c>>,
+    /// Set where events are known by their times and what they match.
+    packing: Option<Packing>,
     /// Different values of the breakdown.
     groups_max: usize,
     /// Numbers kept by one thread.
@@ -32,6 +37,7 @@ pub(super) struct Counted {
     /// Who was taken in by sets of buckets and is not in `total` yet.
     marks: Option<MarkTally>,
     scratch: Scratch,
+    hits: Vec<Hit<()>>,
     /// Sets of buckets of the persons at hand.
     starts: Vec<u64>,
     returns: Vec<u64>,
@@ -63,11 +69,15 @@ impl<'c> Count<'c> {
         // The first event of all history may be at any time, and which of two at the same moment it is matters.
         let anywhere = plan.selectors.get(START_BY_NAME).is_some();
         let marks = plan.retention.marks().filter(|_| plan.breakdown.is_none() && !anywhere);
+        let ranges = plan.selectors.iter().map(|selector| (selector.range.start, selector.range.end));
+        let range = ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        let packing = range.filter(|_| plan.breakdown.is_none()).and_then(|range| Packing::of(range, BITS));
         let limits = context.limits;
         Count {
             plan,
             values,
             marks,
+            packing,
             groups_max: limits.report.cells_max,
             kept_max: limits.report.bytes_max / limits.threads.max(1) / size_of::<u64>(),
         }
@@ -142,6 +152,33 @@ impl Question for Count<'_> {
         let Counted { groups, scratch, .. } = partial;
         retention.entries(hits, scratch, |entry| groups.counts_mut(entry.start.payload).add(retention, entry));
         self.check(partial);
+    }
+
+    fn packing(&self) -> Option<Packing> {
+        self.packing
+    }
+
+    fn pack(&self, matches: u32, _payload: u32) -> u64 {
+        u64::from(matches)
+    }
+
+    fn packed(&self, partial: &mut Counted, _person: u32, packed: &[u64]) -> bool {
+        let (retention, Some(packing)) = (&self.plan.retention, self.packing) else { return false };
+        // Of events that match the same, any order is the same.
+        let is_tie = |pair: &[u64]| matches!(pair, [one, other] if one != other && one >> BITS == other >> BITS);
+        if retention.ties_matter() && packed.windows(2).any(is_tie) {
+            return false;
+        }
+        let Counted { total, scratch, hits, .. } = partial;
+        hits.clear();
+        hits.extend((0..).zip(packed).map(|(sequence, hit)| Hit {
+            ts: packing.base_us.wrapping_add((hit >> BITS) as i64),
+            sequence,
+            matches: (hit & ((1 << BITS) - 1)) as u32,
+            payload: (),
+        }));
+        retention.entries(hits, scratch, |entry| total.add(retention, entry));
+        true
     }
 
     fn is_unordered(&self) -> bool {

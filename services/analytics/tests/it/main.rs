@@ -4,6 +4,7 @@ mod bulk;
 mod condition;
 mod dimension_values;
 mod events;
+mod every_layout;
 mod funnel;
 mod index;
 mod layouts;
