@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use segue_model::catalogue;
 use segue_proto::analytics::v1::{
-    CohortEntry, FunnelCell, FunnelOutcome, FunnelStep, Grain, QueryFunnelRequest, QueryPathRequest, QueryRetentionRequest, ReportCell,
+    CohortEntry, FunnelCell, FunnelOrder, FunnelOutcome, FunnelStep, Grain, QueryFunnelRequest, QueryPathRequest, QueryRetentionRequest, ReportCell,
     SelectPersonsRequest, report_cell, select_persons_request::Who,
 };
 use segue_proto::query::v1::{EventSelector, TimeRange};
@@ -26,17 +26,21 @@ fn numbers(value: &Value) -> Vec<u64> {
 
 /// The funnel, retention and paths are as the reference computed them.
 pub async fn check(keys: &TenantKeys, expected: &Value) -> anyhow::Result<()> {
-    funnel(keys, &expected["funnel_ordered_7d"], &["product_view", "add_to_cart", "cart", "purchase"]).await?;
+    let ordered = FunnelOrder::Ordered;
+    funnel(keys, &expected["funnel_ordered_7d"], ordered, &["product_view", "add_to_cart", "cart", "purchase"]).await?;
+    // Many events of the file share a time; which of them are neighbours is as in the file.
+    funnel(keys, &expected["funnel_strict_1d"], FunnelOrder::Strict, &["add_to_cart", "cart"]).await?;
     retention(keys, &expected["retention_weekly_monday_utc_first_any_to_any"]["rows_0_to_3"]).await?;
     path(keys, &expected["path_top_edges_max4"]).await
 }
 
-async fn funnel(keys: &TenantKeys, expected: &Value, steps: &[&str]) -> anyhow::Result<()> {
+async fn funnel(keys: &TenantKeys, expected: &Value, order: FunnelOrder, steps: &[&str]) -> anyhow::Result<()> {
     let window = expected["window_s"].as_i64().context("a window")?;
     let request = QueryFunnelRequest {
         range: range(),
         steps: steps.iter().map(|event| FunnelStep { on: of(event), ..Default::default() }).collect(),
         window: Some(prost_types::Duration { seconds: window, nanos: 0 }),
+        order: order.into(),
         ..Default::default()
     };
     let answer = keys.gateway.analytics().query_funnel(request).await?.into_inner();

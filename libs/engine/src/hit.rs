@@ -1,7 +1,8 @@
 //! [`Hit`]: one event, as a question sees it.
 
 /// One event of a person that matches at least one selector of a question. The hits of a person are given sorted by
-/// (`ts`, `sequence`), which is the order in which things happened; equal pairs do not occur.
+/// (`ts`, `sequence`), which is the order in which things happened. Equal pairs occur among merged persons only, and stand in the
+/// same order whenever the hits are given.
 ///
 /// `P` is what else the question reads of the event: codes of property values, a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

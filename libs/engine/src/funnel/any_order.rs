@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::chains::{Bounds, Found, Item};
+use super::chains::{Bounds, End, Found, Item};
 use super::matching::{Matching, NOBODY};
 use super::rule::{FunnelRule, STEPS_MAX, Scope};
 
@@ -82,14 +82,14 @@ pub(super) fn find(rule: &FunnelRule, items: &[Item], bounds: Bounds) -> Option<
     let able = |item: &&Item| item.steps != 0 && item.ts >= bounds.first;
     let entered = items.iter().find(able).filter(|item| item.ts <= bounds.last)?.ts;
     // The first exclusion ends all that began before it, if it meets any of it inside its window.
-    let exclusion = items.iter().find(|item| bounds.one_attempt && item.exclusions != 0 && item.ts > entered).map(|item| item.ts);
-    let ended = exclusion.filter(|ts| {
+    let exclusion = items.iter().find(|item| bounds.one_attempt && item.exclusions != 0 && item.ts > entered);
+    let ended = exclusion.map(|item| End { ts: item.ts, hit: item.hit }).filter(|End { ts, .. }| {
         let mut before = items[..items.partition_point(|item| item.ts < *ts)].iter().rev();
         let latest = before.find(|item| item.steps != 0 && item.ts <= bounds.last).map_or(entered, |item| item.ts);
         ts.saturating_sub(latest) <= rule.spec().window_us
     });
     let all = bounds;
-    let bounds = Bounds { last: ended.map_or(bounds.last, |ended| bounds.last.min(ended - 1)), ..bounds };
+    let bounds = Bounds { last: ended.map_or(bounds.last, |ended| bounds.last.min(ended.ts - 1)), ..bounds };
     let (deepest, completed, earliest) = slide(rule, items, bounds);
     let complete = deepest == rule.steps();
     // What is complete at that very moment has not been ended, and may as well have begun then.

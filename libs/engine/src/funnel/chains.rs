@@ -3,7 +3,7 @@
 //! Per step (and per number of optional steps left out before it) the pass keeps the **chain** with the latest start. A chain that
 //! starts later stays inside its window longer and meets the same exclusions from then on, so that no other one can get further. Events
 //! of equal time are taken together: a chain at step p gets to step i if the steps between find distinct events among them.
-//! Strict order keeps only the chains that use up every event of a moment.
+//! Strict order goes event by event, and keeps only the chains that use every one.
 
 use super::matching::{Matching, NOBODY};
 use super::rule::{FunnelRule, Order, STEPS_MAX, Scope};
@@ -46,10 +46,18 @@ pub(super) struct Found {
     pub(super) events: [u32; STEPS_MAX],
     /// An attempt is left that may get further.
     pub(super) still_open: bool,
-    /// When the attempt was ended by what came after, if that was before the end of its window.
-    pub(super) ended: Option<i64>,
+    /// What ended the attempt, if that was before the end of its window.
+    pub(super) ended: Option<End>,
     /// An exclusion removed the unit.
     pub(super) removed: bool,
+}
+
+/// The moment at which everything that began has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) ts: i64,
+    /// Its first event, as a position among the unit's hits.
+    pub(super) hit: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +137,8 @@ impl ChainSearch {
             if ts > bounds.last.saturating_add(window) {
                 break;
             }
-            let length = items[at..].iter().take_while(|item| item.ts == ts).count();
+            // In strict order events of equal time stand as the log has them: each is a moment of its own.
+            let length = if simple { items[at..].iter().take_while(|item| item.ts == ts).count() } else { 1 };
             let moment = &items[at..at + length];
             at += length;
             match moment {
@@ -155,7 +164,7 @@ struct Pass<'r> {
     /// The latest start that has got to each depth, whatever came of it.
     latest: [Option<i64>; STEPS_MAX + 1],
     removed: bool,
-    ended: Option<i64>,
+    ended: Option<End>,
 }
 
 impl Pass<'_> {
@@ -171,8 +180,10 @@ impl Pass<'_> {
     fn record(&mut self, depth: usize, skipped: usize, ts: i64, chain: &Chain) {
         self.latest[depth] = self.latest[depth].max(Some(chain.start));
         let done = depth - skipped;
+        let strict = self.rule.spec().order == Order::Strict;
         let better = self.best.as_ref().is_none_or(|best| {
-            depth > best.depth || (depth == best.depth && ts == best.completed && (done, chain.start) > (best.done, best.start))
+            let same_moment = ts == best.completed && (!strict || chain.events[depth - 1] == best.events[depth - 1]);
+            depth > best.depth || (depth == best.depth && same_moment && (done, chain.start) > (best.done, best.start))
         });
         if better {
             let Chain { start, events } = *chain;
@@ -214,7 +225,7 @@ impl Pass<'_> {
     fn moment(&mut self, before: &Chains, after: &mut Chains, kept: &mut Vec<(u32, u32)>, moment: &[Item]) {
         let rule = self.rule;
         let strict = rule.spec().order == Order::Strict;
-        let Some(ts) = moment.first().map(|item| item.ts) else { return };
+        let Some(&Item { ts, hit, .. }) = moment.first() else { return };
         let active = moment.iter().fold(0, |all, item| all | item.exclusions);
         after.clear(rule.steps(), before.layers);
         // Whether something began before this moment and is inside its window; whether any of that goes on after it.
@@ -255,7 +266,7 @@ impl Pass<'_> {
         }
         self.removed = active != 0 && self.removes(before, active, ts);
         if one_attempt && !goes_on {
-            self.ended = Some(ts);
+            self.ended = Some(End { ts, hit });
         }
     }
 

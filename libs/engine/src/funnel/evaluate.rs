@@ -65,7 +65,7 @@ impl<'r> Evaluator<'r> {
             let Some(found) = self.find(0, bounds) else { continue };
             removed |= found.removed;
             still_open |= found.still_open;
-            if best.as_ref().is_none_or(|best| counts_before(&found, best, hits)) {
+            if best.as_ref().is_none_or(|best| counts_before(spec.order, &found, best, hits)) {
                 best = Some(found);
             }
         }
@@ -108,19 +108,28 @@ impl<'r> Evaluator<'r> {
                 return Err(Removed);
             }
             outcome.attempts.push(self.attempt(&found, hits, found.still_open));
-            let expires = found.start.saturating_add(spec.window_us);
-            let over = match found.ended {
-                _ if found.depth == self.rule.steps() => Some(found.completed),
-                Some(ended) if ended <= expires => Some(ended),
-                Some(_) | None => None,
-            };
-            at += match over {
-                // Events of that very moment that were not needed may begin the next attempt.
-                Some(ts) => self.pass_used(at, ts, &found),
-                None => self.items[at..].partition_point(|item| item.ts <= expires),
-            };
+            at += self.pass_over(at, &found);
         }
         Ok(())
+    }
+
+    /// How many items from `at` on are done with when an attempt is over.
+    fn pass_over(&mut self, at: usize, found: &Found) -> usize {
+        let spec = self.rule.spec();
+        let expires = found.start.saturating_add(spec.window_us);
+        let complete = found.depth == self.rule.steps();
+        let ended = found.ended.filter(|end| !complete && end.ts <= expires);
+        if !complete && ended.is_none() {
+            return self.items[at..].partition_point(|item| item.ts <= expires);
+        }
+        if spec.order == Order::Strict {
+            // The log's order says what comes next: what ended the attempt, unless the attempt itself took it.
+            let used = found.events[..found.depth].iter().filter(|event| **event != NOBODY).max().map_or(0, |last| last + 1);
+            let from = ended.map_or(used, |end| used.max(end.hit));
+            return self.items[at..].partition_point(|item| item.hit < from);
+        }
+        // Events of that very moment that were not needed may begin the next attempt.
+        self.pass_used(at, ended.map_or(found.completed, |end| end.ts), found)
     }
 
     /// Puts the events of the moment `ts` that the attempt used before the others; gives how many items from `at` on are done with.
@@ -213,12 +222,13 @@ impl<'r> Evaluator<'r> {
 }
 
 /// Whether an attempt counts rather than another one of another stream. What decides last does not depend on codes.
-fn counts_before(one: &Found, other: &Found, hits: &[Hit<Touch>]) -> bool {
+fn counts_before(order: Order, one: &Found, other: &Found, hits: &[Hit<Touch>]) -> bool {
     let rank = |found: &Found| {
         let time = |event: u32| hits.get(event as usize).map(|hit| hit.ts);
         (
             std::cmp::Reverse(found.depth),
             found.completed,
+            if order == Order::Strict { found.events[found.depth - 1] } else { 0 },
             std::cmp::Reverse(found.done),
             std::cmp::Reverse(found.start),
             found.events.map(time),

@@ -7,14 +7,16 @@
 //!
 //! - An **attempt** is a choice of distinct events e1 … ek for the steps, ts(ek) − ts(e1) ≤ window (inclusive), ts(e1) in the
 //!   report's range; later events may lie after it. Its **depth** is the furthest step that it does.
-//! - Events of **equal time** count in either order, whichever carries the attempt further. So an exclusion stops an attempt only
-//!   if its time lies strictly between the times of the two steps: at the very time of a step it may be taken as before or after it.
+//! - Events of **equal time** count in either order (but see strict), whichever carries the attempt further. So an exclusion stops an
+//!   attempt only if its time lies strictly between the times of the two steps: at the very time of a step it may be taken as before
+//!   or after it.
 //! - Of all attempts **that which counts** is the deepest; of these that which reaches its depth first; then that which does
 //!   most optional steps; then that which starts last; then that which does its steps as early as possible.
 //! - **Optional** steps may be left out; what a unit needs to reach step k are the required steps before k. An optional step counts
 //!   those who did it on the way, between the events of its neighbours. Step 1 is required, since the window starts there.
 //! - **Strict**: the attempt's events are neighbours among all events of the unit, so that the hits must be all its events, also those
-//!   that match nothing. Events of equal time may stand in any order.
+//!   that match nothing. Events of equal time stand in the order of the log, exclusions too: which of them are
+//!   neighbours has to be one answer.
 //! - **Any order**: the most distinct steps that distinct events inside the window can do. Position k of such an attempt is the k-th
 //!   event in time, whichever step it does.
 //! - An **exclusion** from step i to step j ends an attempt whose furthest step d has i ≤ d < j. A unit may try again, also by a later

@@ -6,15 +6,19 @@ use segue_engine::Hit;
 use segue_engine::funnel::{Breakdown, Exclusion, FunnelSpec, NO_VALUE, Order, Scope, Touch};
 
 pub type Stream = Vec<Hit<Touch>>;
+/// Time, and the place among the events that have it where that matters.
+pub type Moment = (i64, usize);
 
 /// A choice of events: by step where they have an order, by time in any order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     pub events: Vec<Option<Hit<Touch>>>,
+    /// When the last of them happened.
+    completed: Moment,
 }
 
 /// Deeper, then completed earlier, then more steps done, then started later; smaller is better.
-pub type Rank = (std::cmp::Reverse<usize>, i64, std::cmp::Reverse<usize>, std::cmp::Reverse<i64>);
+pub type Rank = (std::cmp::Reverse<usize>, Moment, std::cmp::Reverse<usize>, std::cmp::Reverse<i64>);
 
 impl Choice {
     pub fn depth(&self) -> usize {
@@ -35,7 +39,7 @@ impl Choice {
 
     pub fn rank(&self) -> Rank {
         let reverse = std::cmp::Reverse::<usize>;
-        (reverse(self.depth()), self.last(), reverse(self.done().count()), std::cmp::Reverse(self.start()))
+        (reverse(self.depth()), self.completed, reverse(self.done().count()), std::cmp::Reverse(self.start()))
     }
 
     pub fn times(&self) -> Vec<Option<i64>> {
@@ -73,6 +77,7 @@ impl Reference<'_> {
             Order::Any => self.any_order(0, &mut Vec::new(), &mut found),
         }
         found.retain(|choice| self.allowed(choice));
+        found.iter_mut().for_each(|choice| choice.completed = self.last_moment(choice));
         found
     }
 
@@ -82,7 +87,7 @@ impl Reference<'_> {
         for event in self.stream {
             if event.is(step.selector as usize) && event.ts >= after && !chosen.contains(&Some(*event)) {
                 chosen.push(Some(*event));
-                found.push(Choice { events: chosen.clone() });
+                found.push(Choice { events: chosen.clone(), completed: (0, 0) });
                 self.in_order(chosen, found);
                 chosen.pop();
             }
@@ -99,7 +104,7 @@ impl Reference<'_> {
             if !chosen.is_empty() {
                 let mut events = chosen.clone();
                 events.sort_by_key(|event| (event.ts, event.sequence));
-                found.push(Choice { events: events.into_iter().map(Some).collect() });
+                found.push(Choice { events: events.into_iter().map(Some).collect(), completed: (0, 0) });
             }
             return;
         };
@@ -115,38 +120,63 @@ impl Reference<'_> {
 
     fn allowed(&self, choice: &Choice) -> bool {
         let (start, last) = (choice.start(), choice.last());
-        let strict = self.spec.order == Order::Strict;
         (self.starts.0..=self.starts.1).contains(&start)
             && last - start <= self.spec.window_us
-            && !(strict && self.stream.iter().any(|event| start < event.ts && event.ts < last && !choice.events.contains(&Some(*event))))
+            && (self.spec.order != Order::Strict || self.are_neighbours(choice))
             && self.spec.exclusions.iter().all(|exclusion| {
                 let Some((from, to)) = self.between(choice, exclusion) else { return true };
-                let to = to.unwrap_or(last);
-                !self.stream.iter().any(|event| event.is(exclusion.selector as usize) && from < event.ts && event.ts < to)
+                let between = from..to.unwrap_or_else(|| self.last_moment(choice));
+                !self.stream.iter().any(|event| {
+                    let at = self.moment(event);
+                    event.is(exclusion.selector as usize) && between.start < at && at < between.end
+                })
             })
     }
 
-    /// The times between which an exclusion must not lie; without an end if the choice has not got there.
-    fn between(&self, choice: &Choice, exclusion: &Exclusion) -> Option<(i64, Option<i64>)> {
+    fn are_neighbours(&self, choice: &Choice) -> bool {
+        let places: Vec<usize> = choice.done().map(|event| self.place(event)).collect();
+        places.windows(2).all(|pair| pair[1] == pair[0] + 1)
+    }
+
+    /// When an event happened: events of equal time are one moment, save in strict order, where the log's order parts them.
+    pub fn moment(&self, event: &Hit<Touch>) -> Moment {
+        (event.ts, if self.spec.order == Order::Strict { self.place(event) } else { 0 })
+    }
+
+    /// Where an event stands among all of the stream.
+    fn place(&self, event: &Hit<Touch>) -> usize {
+        self.stream.iter().position(|other| other == event).expect("an event of the stream")
+    }
+
+    pub fn first_moment(&self, choice: &Choice) -> Moment {
+        self.moment(choice.done().next().expect("never empty"))
+    }
+
+    pub fn last_moment(&self, choice: &Choice) -> Moment {
+        self.moment(choice.done().last().expect("never empty"))
+    }
+
+    /// The moments between which an exclusion must not lie; without an end if the choice has not got there.
+    fn between(&self, choice: &Choice, exclusion: &Exclusion) -> Option<(Moment, Option<Moment>)> {
         if self.spec.order == Order::Any {
-            return Some((choice.start(), (choice.depth() == self.steps()).then(|| choice.last())));
+            return Some((self.first_moment(choice), (choice.depth() == self.steps()).then(|| self.last_moment(choice))));
         }
-        let first_from =
-            |step: usize| choice.events.iter().enumerate().skip(step - 1).find_map(|(at, event)| Some((at, event.as_ref()?.ts)));
+        let first_from = |step: usize| {
+            choice.events.iter().enumerate().skip(step - 1).find_map(|(at, event)| Some((at, self.moment(event.as_ref()?))))
+        };
         let (at, from) = first_from(exclusion.from_step)?;
         (at + 1 < exclusion.to_step).then(|| (from, first_from(exclusion.to_step).map(|(_, ts)| ts)))
     }
 
-    /// Whether a choice can still get further after all events until `until`.
-    fn goes_on(&self, choice: &Choice, until: i64) -> bool {
+    /// Whether a choice can still get further after all events of which `seen` says so.
+    fn goes_on(&self, choice: &Choice, seen: impl Fn(Moment) -> bool) -> bool {
         let expires = choice.start() + self.spec.window_us;
-        let later = |event: &&Hit<Touch>| event.ts <= until;
-        let strict = self.spec.order == Order::Strict;
-        let comes_next = |event: &Hit<Touch>| choice.start() < event.ts && event.ts <= expires && !choice.events.contains(&Some(*event));
-        let broken = strict && self.stream.iter().filter(later).any(comes_next);
+        let met = |event: &&Hit<Touch>| seen(self.moment(event)) && event.ts <= expires;
+        let last = choice.done().last().expect("never empty");
+        let broken = self.spec.order == Order::Strict && self.stream.get(self.place(last) + 1).is_some_and(|next| met(&next));
         let excluded = self.spec.exclusions.iter().any(|exclusion| {
             let Some((from, None)) = self.between(choice, exclusion) else { return false };
-            self.stream.iter().filter(later).any(|event| event.is(exclusion.selector as usize) && from < event.ts && event.ts <= expires)
+            self.stream.iter().filter(met).any(|event| event.is(exclusion.selector as usize) && from < self.moment(event))
         });
         !broken && !excluded
     }
@@ -154,25 +184,27 @@ impl Reference<'_> {
     /// Whether an attempt may still get further at the watermark.
     pub fn still_open(&self, choices: &[Choice]) -> bool {
         let open = |choice: &Choice| self.spec.watermark_us.is_some_and(|watermark| choice.start() + self.spec.window_us >= watermark);
-        choices.iter().any(|choice| open(choice) && self.goes_on(choice, i64::MAX))
+        choices.iter().any(|choice| open(choice) && self.goes_on(choice, |_| true))
     }
 
     /// Whether an exclusion removes the unit.
     pub fn removed(&self, choices: &[Choice]) -> bool {
-        let complete = choices.iter().filter(|choice| choice.depth() == self.steps()).map(Choice::last).min().unwrap_or(i64::MAX);
+        let complete = choices.iter().filter(|choice| choice.depth() == self.steps()).map(|choice| self.last_moment(choice)).min();
+        let not_complete = |at: Moment| complete.is_none_or(|complete| at < complete);
         self.spec.exclusions.iter().filter(|exclusion| exclusion.scope == Scope::Unit).any(|exclusion| {
-            self.stream.iter().filter(|event| event.is(exclusion.selector as usize) && event.ts < complete).any(|event| {
+            let selected = self.stream.iter().filter(|event| event.is(exclusion.selector as usize));
+            selected.map(|event| (event.ts, self.moment(event))).filter(|(_, at)| not_complete(*at)).any(|(ts, at)| {
                 choices.iter().any(|choice| {
                     // Met by the exclusion, alive until just before.
                     let passed = |other: &Choice| {
                         let far =
                             if self.spec.order == Order::Any { other.depth() == self.steps() } else { other.depth() >= exclusion.to_step };
-                        far && other.last() <= event.ts && other.start() >= choice.start()
+                        far && self.last_moment(other) <= at && other.start() >= choice.start()
                     };
-                    choice.last() < event.ts
-                        && event.ts - choice.start() <= self.spec.window_us
-                        && self.between(choice, exclusion).is_some_and(|(from, to)| from < event.ts && to.is_none())
-                        && self.goes_on(choice, event.ts - 1)
+                    self.last_moment(choice) < at
+                        && ts - choice.start() <= self.spec.window_us
+                        && self.between(choice, exclusion).is_some_and(|(from, to)| from < at && to.is_none())
+                        && self.goes_on(choice, |seen| seen < at)
                         && !choices.iter().any(passed)
                 })
             })
@@ -180,14 +212,17 @@ impl Reference<'_> {
     }
 
     /// When everything that began has come to its end without being completed, because of what came after.
-    pub fn ended(&self, choices: &[Choice]) -> Option<i64> {
-        let times: BTreeSet<i64> = self.stream.iter().map(|event| event.ts).collect();
-        let alive = |ts: i64, until: i64| {
+    pub fn ended(&self, choices: &[Choice]) -> Option<Moment> {
+        let moments: BTreeSet<Moment> = self.stream.iter().map(|event| self.moment(event)).collect();
+        let alive = |at: Moment, seen: &dyn Fn(Moment) -> bool| {
             choices.iter().any(|choice| {
-                choice.start() < ts && choice.last() <= until && ts - choice.start() <= self.spec.window_us && self.goes_on(choice, until)
+                self.first_moment(choice) < at
+                    && seen(self.last_moment(choice))
+                    && at.0 - choice.start() <= self.spec.window_us
+                    && self.goes_on(choice, seen)
             })
         };
-        times.into_iter().find(|ts| alive(*ts, *ts - 1) && !alive(*ts, *ts))
+        moments.into_iter().find(|at| alive(*at, &|seen| seen < *at) && !alive(*at, &|seen| seen <= *at))
     }
 }
 

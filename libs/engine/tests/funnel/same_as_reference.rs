@@ -159,12 +159,11 @@ fn check_totals(spec: &FunnelSpec, rest: &[Hit<Touch>], others: &[Vec<Hit<Touch>
     };
     let rest: Vec<Hit<Touch>> = rest.iter().filter(|hit| hit.ts >= first).copied().collect();
     let last = if spec.entry == Entry::First { first } else { (first + spec.window_us).min(spec.range_us.end - 1) };
-    let all = Reference { spec, stream: &rest, starts: (first, last) };
-    let ended = all.ended(&all.choices());
-    // What begins when everything before has ended is the next attempt; what is done after that, too.
-    let reference = Reference { starts: (first, ended.map_or(last, |ended| last.min(ended - 1))), ..all };
+    let reference = Reference { spec, stream: &rest, starts: (first, last) };
     let mut choices = reference.choices();
-    choices.retain(|choice| ended.is_none_or(|ended| choice.rank().1 <= ended));
+    let ended = reference.ended(&choices);
+    // What begins when everything before has ended is the next attempt; what is done after that, too.
+    choices.retain(|choice| ended.is_none_or(|ended| reference.first_moment(choice) < ended && reference.last_moment(choice) <= ended));
     if reference.removed(&choices) {
         return Err("the unit should have been removed".to_owned());
     }
@@ -176,9 +175,9 @@ fn check_totals(spec: &FunnelSpec, rest: &[Hit<Touch>], others: &[Vec<Hit<Touch>
     let mut failure = format!("not the best attempt: {attempt:?} of {choices:?}");
     for choice in best(spec, &choices, attempt) {
         let expires = choice.start() + spec.window_us;
-        let over = if complete { Some(choice.rank().1) } else { ended.filter(|ended| *ended <= expires) };
+        let over = if complete { Some(reference.last_moment(&choice)) } else { ended.filter(|ended| ended.0 <= expires) };
         let left = |hit: &&Hit<Touch>| match over {
-            Some(over) => hit.ts >= over && !choice.events.contains(&Some(**hit)),
+            Some(over) => reference.moment(hit) >= over && !choice.events.contains(&Some(**hit)),
             None => hit.ts > expires,
         };
         match check_totals(spec, &rest.iter().filter(left).copied().collect::<Vec<_>>(), others, given) {

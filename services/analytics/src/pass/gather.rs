@@ -69,7 +69,9 @@ pub(super) enum Payloads<P> {
 pub(crate) struct Part<P> {
     pub(super) person: UInt32Array,
     pub(super) ts: Int64Array,
-    pub(super) sequence: Option<UInt64Array>,
+    /// What decides between hits of equal time, if it was asked for: sequence, then origin. (Persons merged across partitions of the log
+    /// may share a sequence, but then they have different origins.)
+    pub(super) order: Option<(UInt64Array, UInt32Array)>,
     /// Rows of the columns that are hits; `None`: all.
     pub(super) rows: Option<Vec<u32>>,
     pub(super) matches: Matches,
@@ -189,7 +191,7 @@ impl Gather<'_> {
             let keys = columns.len();
             columns.extend([Column::Person, Column::Ts]);
             if sequences {
-                columns.push(Column::Sequence);
+                columns.extend([Column::Sequence, Column::Origin]);
             }
             let request = ScanRequest {
                 events: group.events.clone(),
@@ -237,13 +239,17 @@ impl<Q: Question> Reading<'_, '_, Q> {
         let person = column(0).and_then(|column| column.as_primitive_opt::<UInt32Type>());
         let ts = column(1).and_then(|column| column.as_primitive_opt::<Int64Type>());
         let (Some(person), Some(ts)) = (person.cloned(), ts.cloned()) else { return Err(lacking(batch)) };
-        let sequence = match self.sequences {
-            true => Some(column(2).and_then(|column| column.as_primitive_opt::<UInt64Type>()).cloned().ok_or_else(|| lacking(batch))?),
+        let order = match self.sequences {
+            true => {
+                let sequence = column(2).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+                let origin = column(3).and_then(|column| column.as_primitive_opt::<UInt32Type>());
+                Some(sequence.cloned().zip(origin.cloned()).ok_or_else(|| lacking(batch))?)
+            }
             false => None,
         };
         let cells = BatchCells::sparse(batch, self.gather.columns, self.places, self.gather.items)?;
         let (rows, matches) = self.matches(&cells, &person, &ts);
-        let mut part = Part { person, ts, sequence, rows, matches, payload: Payloads::All(Q::Payload::default()) };
+        let mut part = Part { person, ts, order, rows, matches, payload: Payloads::All(Q::Payload::default()) };
         if part.len() == 0 {
             return Ok(None);
         }
@@ -338,6 +344,6 @@ pub(crate) fn members(persons: &RoaringBitmap, column: &UInt32Array) -> BooleanB
 }
 
 fn lacking(batch: &ScanBatch) -> QueryError {
-    let what = format!("a run of `{}` lacks person, ts or sequence", batch.event);
+    let what = format!("a run of `{}` lacks person, ts, sequence or origin", batch.event);
     QueryError::Scan(ScanError::Arrow(arrow::error::ArrowError::SchemaError(what)))
 }

@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use super::gather::{Matches, Part, Payloads};
 
+/// What decides between hits of equal time: (sequence, origin). Zeros where it was not asked for.
+pub(super) type Order = (u64, u32);
+
 /// How large blocks are. The answer does not depend on it.
 #[derive(Debug, Clone, Copy)]
 struct BlockSize {
@@ -47,7 +50,7 @@ impl<R: Copy> Grouping<R> {
         &mut self,
         persons: Range<u32>,
         parts: &mut [Part<P>],
-        record: impl Fn(i64, u64, u32, P) -> R,
+        record: impl Fn(i64, Order, u32, P) -> R,
         sort: impl Fn(&mut [R]),
         mut each: impl FnMut(u32, &[R]),
     ) {
@@ -77,7 +80,7 @@ impl<R: Copy> Grouping<R> {
         }
     }
 
-    fn block<P: Copy>(&mut self, persons: Range<u32>, ranges: &[(&Part<P>, Range<usize>)], record: &impl Fn(i64, u64, u32, P) -> R) {
+    fn block<P: Copy>(&mut self, persons: Range<u32>, ranges: &[(&Part<P>, Range<usize>)], record: &impl Fn(i64, Order, u32, P) -> R) {
         self.ends.clear();
         self.ends.resize(persons.len() + 1, 0);
         for (part, range) in ranges {
@@ -149,7 +152,7 @@ impl<P: Copy> Part<P> {
     }
 
     /// What the hit looks like.
-    fn made<R>(&self, hit: usize, record: &impl Fn(i64, u64, u32, P) -> R) -> R {
+    fn made<R>(&self, hit: usize, record: &impl Fn(i64, Order, u32, P) -> R) -> R {
         let row = self.row(hit);
         let matches = match &self.matches {
             Matches::All(matches) => *matches,
@@ -159,10 +162,11 @@ impl<P: Copy> Part<P> {
             Payloads::All(payload) => *payload,
             Payloads::Each(each) => each[hit],
         };
-        record(self.ts.value(row), self.sequence.as_ref().map_or(0, |sequences| sequences.value(row)), matches, payload)
+        let order = self.order.as_ref().map_or((0, 0), |(sequences, origins)| (sequences.value(row), origins.value(row)));
+        record(self.ts.value(row), order, matches, payload)
     }
 
-    fn any<R>(&self, hit: usize, record: &impl Fn(i64, u64, u32, P) -> R) -> Option<R> {
+    fn any<R>(&self, hit: usize, record: &impl Fn(i64, Order, u32, P) -> R) -> Option<R> {
         (hit < self.len()).then(|| self.made(hit, record))
     }
 
@@ -172,7 +176,7 @@ impl<P: Copy> Part<P> {
         first: u32,
         next: &mut [u32],
         records: &mut [R],
-        record: &impl Fn(i64, u64, u32, P) -> R,
+        record: &impl Fn(i64, Order, u32, P) -> R,
     ) {
         let (persons, times) = (self.person.values(), self.ts.values());
         let mut put = |person: u32, made: R| {
@@ -180,11 +184,11 @@ impl<P: Copy> Part<P> {
             records[*slot as usize] = made;
             *slot += 1;
         };
-        match (&self.rows, &self.matches, &self.sequence, &self.payload) {
+        match (&self.rows, &self.matches, &self.order, &self.payload) {
             // What most questions are: every row of a run, known by its event alone.
             (None, Matches::All(matches), None, Payloads::All(payload)) => {
                 for (person, ts) in persons[range.clone()].iter().zip(&times[range]) {
-                    put(*person, record(*ts, 0, *matches, *payload));
+                    put(*person, record(*ts, (0, 0), *matches, *payload));
                 }
             }
             _ => {
@@ -202,8 +206,8 @@ mod tests {
 
     use super::*;
 
-    /// A hit as tests make it: (ts, sequence, matches, payload).
-    type Made = (i64, u64, u32, u8);
+    /// A hit as tests make it: (ts, order, matches, payload).
+    type Made = (i64, Order, u32, u8);
 
     /// Persons of one part, in order, each with a time; every other part tells matches and payloads apart, every third has a
     /// selection of rows.
@@ -215,7 +219,11 @@ mod tests {
         Part {
             person: rows.iter().map(|row| row.0).collect::<Vec<u32>>().into(),
             ts: rows.iter().map(|row| row.1).collect::<Vec<i64>>().into(),
-            sequence: (number % 4 < 2).then(|| (0..rows.len() as u64).map(|row| row + 100 * number as u64).collect::<Vec<u64>>().into()),
+            order: (number % 4 < 2).then(|| {
+                let sequences: Vec<u64> = (0..rows.len() as u64).map(|row| row + 100 * number as u64).collect();
+                let origins: Vec<u32> = (0..rows.len() as u32).map(|row| row % 7).collect();
+                (sequences.into(), origins.into())
+            }),
             rows: chosen,
             matches: if is_each { Matches::Each((0..hits as u32).collect()) } else { Matches::All(number as u32) },
             payload: if is_each { Payloads::Each((0..hits as u8).collect()) } else { Payloads::All(number as u8) },
@@ -236,8 +244,8 @@ mod tests {
                     Payloads::All(payload) => *payload,
                     Payloads::Each(each) => each[hit],
                 };
-                let sequence = part.sequence.as_ref().map_or(0, |sequences| sequences.value(row));
-                all.push((part.person.value(row), (part.ts.value(row), sequence, matches, payload)));
+                let order = part.order.as_ref().map_or((0, 0), |(sequences, origins)| (sequences.value(row), origins.value(row)));
+                all.push((part.person.value(row), (part.ts.value(row), order, matches, payload)));
             }
         }
         all.sort_unstable();
@@ -264,7 +272,7 @@ mod tests {
             // Its memory is used again.
             for _ in 0..2 {
                 let mut found = Vec::new();
-                let record = |ts, sequence, matches, payload| (ts, sequence, matches, payload);
+                let record = |ts, order, matches, payload| (ts, order, matches, payload);
                 grouping.each(100..140, &mut parts, record, |hits| hits.sort_unstable(), |person, hits| found.push((person, hits.to_vec())));
                 prop_assert_eq!(&found, &expected);
             }

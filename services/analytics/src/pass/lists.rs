@@ -140,7 +140,7 @@ mod tests {
         Part {
             person: rows.iter().map(|row| row.0).collect::<Vec<u32>>().into(),
             ts: rows.iter().map(|row| row.1).collect::<Vec<i64>>().into(),
-            sequence: None,
+            order: None,
             rows: (number % 2 == 1).then(|| (0..rows.len() as u32).filter(|row| row % 3 != 1).collect()),
             matches: Matches::All(1 << list),
             payload: Payloads::All(()),

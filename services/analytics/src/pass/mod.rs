@@ -34,13 +34,13 @@ use roaring::RoaringBitmap;
 use segue_engine::Hit;
 
 pub(crate) use gather::{Gather, Part, Selector, members};
-pub(crate) use lists::{PartLists, PersonLists};
+pub(crate) use lists::PartLists;
 pub(crate) use values::{KeyValue, Values};
 
 use crate::filter::cells::BatchCells;
 use crate::question::{Context, QueryError};
 use crate::scan::{PERSONS_PER_CHUNK, ScanStats};
-use group::Grouping;
+use group::{Grouping, Order};
 
 /// What is computed per person.
 pub(crate) trait Question: Sync {
@@ -69,7 +69,7 @@ pub(crate) trait Question: Sync {
         false
     }
 
-    /// Takes in one person: all hits, sorted by (ts, sequence). Called once per person, in no order of persons.
+    /// Takes in one person: all hits, sorted by (ts, sequence, origin). Called once per person, in no order of persons.
     fn person(&self, partial: &mut Self::Partial, person: u32, hits: &[Hit<Self::Payload>]);
 
     /// If given, hits are packed: [`Question::packed`] is called instead of [`Question::person`].
@@ -173,19 +173,21 @@ struct Worker<'w, Q: Question> {
     stats: ScanStats,
     bytes_max: usize,
     packed: Grouping<u64>,
-    hits: Grouping<Hit<Q::Payload>>,
+    hits: Grouping<(Hit<Q::Payload>, u32)>,
+    /// The hits of one person, in order.
+    sorted: Vec<Hit<Q::Payload>>,
 }
 
 impl<'w, Q: Question> Worker<'w, Q> {
     fn new(context: &'w Context<'w>, gather: &'w Gather<'w>, question: &'w Q, bytes_max: usize) -> Self {
         let (partial, stats) = (question.partial(), ScanStats::default());
-        Worker { context, gather, question, partial, stats, bytes_max, packed: Grouping::new(), hits: Grouping::new() }
+        Worker { context, gather, question, partial, stats, bytes_max, packed: Grouping::new(), hits: Grouping::new(), sorted: Vec::new() }
     }
 
     fn chunk(&mut self, persons: Range<u32>) -> Result<(), QueryError> {
         let packing = self.question.packing();
         let unordered = self.question.is_unordered();
-        let hit_bytes = if packing.is_some() || unordered { size_of::<u64>() } else { size_of::<Hit<Q::Payload>>() };
+        let hit_bytes = if packing.is_some() || unordered { size_of::<u64>() } else { size_of::<(Hit<Q::Payload>, u32)>() };
         let hits_max = (self.bytes_max / hit_bytes).max(1);
         let sequences = packing.is_none() && !unordered;
         let Some(mut parts) = self.gather.parts(self.context, self.question, persons.clone(), sequences, hits_max, &mut self.stats)? else {
@@ -221,15 +223,19 @@ impl<'w, Q: Question> Worker<'w, Q> {
     }
 
     fn hits(&mut self, persons: Range<u32>, parts: &mut [Part<Q::Payload>]) {
-        let (question, partial) = (self.question, &mut self.partial);
-        let record = |ts: i64, sequence: u64, matches: u32, payload: Q::Payload| Hit { ts, sequence, matches, payload };
-        self.hits.each(persons, parts, record, sort_hits, |person, hits| question.person(partial, person, hits));
+        let (question, partial, sorted) = (self.question, &mut self.partial, &mut self.sorted);
+        let record = |ts: i64, (sequence, origin): Order, matches: u32, payload: Q::Payload| (Hit { ts, sequence, matches, payload }, origin);
+        self.hits.each(persons, parts, record, sort_hits, |person, hits| {
+            sorted.clear();
+            sorted.extend(hits.iter().map(|(hit, _)| *hit));
+            question.person(partial, person, sorted);
+        });
     }
 
     /// Gives the persons whose hits have to be looked at with their sequences.
     fn packed(&mut self, packing: Packing, persons: Range<u32>, parts: &mut [Part<Q::Payload>]) -> Vec<u32> {
         let (question, partial) = (self.question, &mut self.partial);
-        let record = |ts: i64, _: u64, matches: u32, payload: Q::Payload| {
+        let record = |ts: i64, _: Order, matches: u32, payload: Q::Payload| {
             ((ts.wrapping_sub(packing.base_us)) as u64) << packing.bits | question.pack(matches, payload)
         };
         let mut again = Vec::new();
@@ -261,7 +267,7 @@ impl<'w, Q: Question> Worker<'w, Q> {
     }
 
     fn one_by_hits(&mut self, persons: Range<u32>, only: Option<&RoaringBitmap>) -> Result<(), QueryError> {
-        let hits_max = (self.bytes_max / size_of::<Hit<Q::Payload>>()).max(1);
+        let hits_max = (self.bytes_max / size_of::<(Hit<Q::Payload>, u32)>()).max(1);
         let gather = Gather { persons: only.or(self.gather.persons), ..self.gather.clone() };
         match gather.parts(self.context, self.question, persons.clone(), true, hits_max, &mut ScanStats::default())? {
             Some(mut parts) => {
@@ -281,8 +287,9 @@ impl<'w, Q: Question> Worker<'w, Q> {
     }
 }
 
-fn sort_hits<P>(hits: &mut [Hit<P>]) {
-    let key = |hit: &Hit<P>| (hit.ts, hit.sequence);
+/// Sorts hits, each with its origin.
+fn sort_hits<P>(hits: &mut [(Hit<P>, u32)]) {
+    let key = |(hit, origin): &(Hit<P>, u32)| (hit.ts, hit.sequence, *origin);
     if !hits.is_sorted_by_key(key) {
         hits.sort_unstable_by_key(key);
     }
