@@ -41,17 +41,13 @@ pub(super) fn find(context: &Context<'_>, request: &pb::QueryEventsRequest, cell
         metrics: vec![metric.clone()],
         formulas: Vec::new(),
         compare_start: None,
+        among: None,
         ..request.clone()
     };
+    let among = plan.among.map(|(_, persons)| persons);
     let mut plan = Plan::new(context, &narrowed)?;
-    let person = match plan.columns.iter().position(|column| *column == Column::Person) {
-        Some(person) => person,
-        None => {
-            plan.columns.push(Column::Person);
-            plan.reads.push(plan.columns.len() - 1);
-            plan.columns.len() - 1
-        }
-    };
+    let person = plan.read(Column::Person);
+    plan.among = among.map(|persons| (person, persons));
     plan.metrics.iter_mut().for_each(|metric| metric.members = Some(person));
     let accepts = |keys: &[KeyValue]| group.accepts(keys);
     let (execution, _) = bands::run(context, &plan, Choice::Together(&accepts))?;
@@ -90,9 +86,12 @@ impl Wanted {
                 grain: pb::Grain::Unspecified as i32,
                 formulas: Vec::new(),
                 compare_start: None,
+                among: None,
                 ..request.clone()
             };
-            let plan = Plan::new(context, &whole)?;
+            let among = plan.among.as_ref().map(|(_, persons)| persons.clone());
+            let mut plan = Plan::new(context, &whole)?;
+            plan.among = among.map(|persons| (plan.read(Column::Person), persons));
             let (execution, _) = bands::run(context, &plan, Choice::Each)?;
             return Ok(Wanted::Other(answer::rank(&execution).shown_keys(&execution)));
         }

@@ -11,6 +11,7 @@ use super::attribution::{Asked, Attributed};
 use super::formula::Formula;
 use super::frame::Frame;
 use super::metric::{MetricPlan, default_name, parse_metric};
+use crate::condition::Among;
 use crate::filter::fields::{FieldRef, ItemColumn, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
 use crate::question::parse::NAME_CHARACTERS_MAX;
@@ -99,9 +100,8 @@ impl Plan {
         let (metrics, resolved_metrics) = parse_metrics(request, item_level, &mut resolver, &mut faults);
         let (formulas, resolved_formulas) = parse_formulas(request, &resolved_metrics, &mut faults);
         let attribution = Asked::parse(request.attribution.as_ref(), &mut faults);
-        if request.among.is_some() {
-            faults.push(FieldViolation::new("among", "not available yet"));
-        }
+        let zone = frame.as_ref().map_or(context.zone, |frame| frame.zone);
+        let among = Among::parse(request.among.as_ref(), &vocabulary, zone, &mut faults);
         let top = match request.top {
             0 => TOP_DEFAULT,
             top => top,
@@ -116,6 +116,7 @@ impl Plan {
             // Also when only an absent item property is asked for, the items themselves are the rows.
             resolver.column(Column::ItemsList);
         }
+        let among = among.persons(context)?.map(|persons| (resolver.column(Column::Person), persons));
         let Resolver { columns, items, .. } = resolver;
         let (attributed, resolved_attribution) = attribution.of_columns(&columns);
         let from_touches = |place: usize| attributed.as_ref().is_some_and(|of| of.columns.iter().any(|(column, _)| *column == place));
@@ -148,7 +149,7 @@ impl Plan {
             items,
             time,
             attributed,
-            among: None,
+            among,
             limits: context.limits.report,
             resolved,
         })
@@ -190,6 +191,16 @@ impl Plan {
             columns.extend([Column::Person, Column::Ts, Column::Sequence]);
         }
         ScanRequest { events: self.events(), range_us: (range.start, range.end), columns, persons: Some(persons) }
+    }
+
+    /// The place of a column, read from now on.
+    pub(super) fn read(&mut self, column: Column) -> usize {
+        let known = self.columns.iter().position(|known| *known == column);
+        known.unwrap_or_else(|| {
+            self.columns.push(column);
+            self.reads.push(self.columns.len() - 1);
+            self.columns.len() - 1
+        })
     }
 
     /// Whether events share their credit among several touches.

@@ -1,6 +1,7 @@
-//! Random events with a bit of everything, the same in every run.
+//! Random events with a bit of everything, the same in every run; and who did an event.
 
 use segue_proto::events::v1::{DimensionValue, EventKind, Item, ResolvedEvent, Value, value::Kind};
+use segue_proto::query::v1::{Behavior, Condition, EventSelector, condition};
 
 pub const DAY_US: i64 = 86_400_000_000;
 /// 2026-11-01.
@@ -20,6 +21,12 @@ impl Dice {
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
+}
+
+/// Whoever has done this at least once.
+pub fn did(name: &str) -> Condition {
+    let on = EventSelector { events: vec![name.to_owned()], filter: None };
+    Condition { node: Some(condition::Node::Behavior(Behavior { on: Some(on), ..Behavior::default() })) }
 }
 
 pub fn value(kind: Kind) -> Value {

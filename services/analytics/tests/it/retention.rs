@@ -24,6 +24,8 @@ use segue_proto::events::v1::{DimensionValue, ResolvedEvent, Value};
 use segue_proto::query::v1::{Comparison, EventSelector, Field, Filter, Operator, TimeRange, field, filter};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::did;
+
 const DAY: i64 = 24 * 3_600_000_000;
 
 /// Microseconds of a time like `2026-11-22T00:00:00Z`.

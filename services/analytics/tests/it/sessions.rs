@@ -19,6 +19,8 @@ use segue_proto::events::v1::{DimensionValue, ResolvedEvent, Value};
 use segue_proto::query::v1::{EventSelector, Field, TimeRange, field};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::did;
+
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;

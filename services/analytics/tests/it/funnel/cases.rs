@@ -4,6 +4,7 @@ use segue_proto::analytics::v1::{BreakdownTouch, ConversionTime, ExclusionScope,
 use segue_proto::query::v1::{Comparison, Filter, Operator, filter};
 
 use super::*;
+use crate::events::did;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -283,6 +284,17 @@ fn in_any_order_steps_are_counted_by_how_many_are_done() {
     assert_eq!(total(&response), [2, 1, 1]);
     let names: Vec<String> = response.total.expect("a total").steps.into_iter().map(|step| step.name).collect();
     assert_eq!(names, ["any 1 of 3", "any 2 of 3", "any 3 of 3"]);
+}
+
+#[test]
+fn only_persons_who_meet_the_condition_are_counted() {
+    let events = persons(&["a b vip", "a b", "a vip", "b"]);
+    for (among, expected) in [(None, [3, 2]), (Some(did("vip")), [2, 1]), (Some(did("nothing")), [0, 0])] {
+        let request = QueryFunnelRequest { among, ..funnel(&["a", "b"], 100) };
+        assert_eq!(total(&answer(&events, &request)), expected);
+        let strict = QueryFunnelRequest { order: FunnelOrder::Strict as i32, ..request };
+        assert_eq!(total(&answer(&events, &strict)), expected);
+    }
 }
 
 #[test]

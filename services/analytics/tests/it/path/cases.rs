@@ -6,6 +6,7 @@ use segue_proto::query::v1::{Comparison, Filter, Operator, filter};
 use segue_runtime::status::ServiceError;
 
 use super::*;
+use crate::events::did;
 
 /// Pages of person 1, each so many minutes after midnight.
 fn walk(pages: &[(&str, i64)]) -> Vec<ResolvedEvent> {
@@ -255,4 +256,13 @@ fn an_answer_does_not_depend_on_threads_or_memory() {
         let found = in_context(&snapshot(&events), limits, |context| path::query(context, &request)).expect("an answer");
         assert_eq!((found.steps, found.edges), (expected.steps.clone(), expected.edges.clone()));
     }
+}
+
+#[test]
+fn only_paths_of_persons_who_meet_the_condition_are_counted() {
+    let mut events = walk(&[("/a", 0), ("/b", 1)]);
+    events.extend([page("/a", 2, 0), page("/c", 2, MINUTE), event("vip", 2, -DAY)]);
+    let found = |among| edges(&answer(&events, &QueryPathRequest { among, ..by_page() }));
+    assert_eq!(found(Some(did("vip"))), "1:/a→/c (1, 60 s); 2:/c→$exit (1)");
+    assert_eq!(found(Some(did("nothing"))), "");
 }

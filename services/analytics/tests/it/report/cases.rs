@@ -3,6 +3,7 @@
 use segue_proto::analytics::v1::{Formula, Grain};
 
 use super::*;
+use crate::events::did;
 
 const NOON: &str = "2026-11-10T12:00:00Z";
 
@@ -343,4 +344,25 @@ fn the_event_the_source_and_custom_item_properties_are_dimensions() {
     let filter = compare(dimension("event"), Operator::In, vec![text("buy")]);
     let request = QueryEventsRequest { filter: Some(filter), ..november(vec![metric(Aggregation::Total, &[])]) };
     assert_eq!(report(&events, &request).groups[0].totals, [count(1)]);
+}
+
+#[test]
+fn among_keeps_the_events_of_persons_who_meet_a_condition() {
+    let events = [
+        event("df_purchase", NOON, 1, 1),
+        event("df_purchase", NOON, 2, 2),
+        event("df_purchase", NOON, 2, 2),
+        event("df_refund", "2026-10-01T00:00:00Z", 2, 2),
+        event("df_purchase", NOON, 3, 3),
+    ];
+    let refunded = did("df_refund");
+    let others = segue_proto::query::v1::Condition { node: Some(segue_proto::query::v1::condition::Node::Not(Box::new(refunded.clone()))) };
+    let of = |among: segue_proto::query::v1::Condition| {
+        let metrics = vec![metric(Aggregation::Total, &["df_purchase"]), unique(Unit::Profile, &["df_purchase"])];
+        let answer = report(&events, &QueryEventsRequest { among: Some(among.clone()), ..november(metrics) });
+        assert_eq!(answer.options.expect("options").among, Some(among));
+        answer.groups[0].totals.clone()
+    };
+    assert_eq!(of(refunded), [count(2), count(1)]);
+    assert_eq!(of(others), [count(2), count(2)]);
 }

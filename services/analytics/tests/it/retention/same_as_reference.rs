@@ -67,6 +67,8 @@ pub struct Question {
     top: Option<u32>,
     cell: (usize, usize, usize, bool),
     watermark: i64,
+    /// Only persons who have done this by the watermark.
+    among: Option<&'static str>,
 }
 
 fn any_selected() -> impl Strategy<Value = Selected> {
@@ -100,11 +102,12 @@ fn any_options() -> impl Strategy<Value = Options> {
 
 pub fn any_question() -> impl Strategy<Value = Question> {
     let selected = (any_selected(), prop::option::of(any_selected()), prop::option::weighted(0.2, select(vec!["ios", "web"])));
-    let rest = (prop::option::of(1_u32..4), (0_usize..99, 0_usize..99, 0_usize..99, any::<bool>()), 0_i64..4);
-    (selected, any_options(), rest).prop_map(|((start, returning, filter), options, (top, cell, part))| {
+    let among = prop::option::weighted(0.2, select(vec!["buy", "other"]));
+    let rest = (prop::option::of(1_u32..4), (0_usize..99, 0_usize..99, 0_usize..99, any::<bool>()), 0_i64..4, among);
+    (selected, any_options(), rest).prop_map(|((start, returning, filter), options, (top, cell, part, among))| {
         let length = options.range_us.end - options.range_us.start;
         let watermark = if part == 3 { us("2029-01-01T00:00:00Z") } else { options.range_us.start + length * part / 2 };
-        Question { start, returning, filter, options, top, cell, watermark }
+        Question { start, returning, filter, options, top, cell, watermark, among }
     })
 }
 
@@ -147,15 +150,17 @@ impl Question {
             returns_min: if options.returns_min == 1 { 0 } else { options.returns_min },
             breakdown: self.top.map(|top| RetentionBreakdown { field: Some(platform()), top }),
             filter: self.filter.map(platform_is),
-            among: None,
+            among: self.among.map(did),
         }
     }
 
     /// Persons with their events in order, as the reference takes them.
-    fn persons(&self, events: &[ResolvedEvent]) -> BTreeMap<u32, Vec<Event>> {
+    fn persons(&self, events: &[ResolvedEvent], watermark: i64) -> BTreeMap<u32, Vec<Event>> {
         let returning = self.returning.as_ref().unwrap_or(&self.start);
         let mut persons: BTreeMap<u32, Vec<Event>> = BTreeMap::new();
-        for event in events {
+        let did =
+            |person: u32, name: &str| events.iter().any(|event| event.person == person && event.name == name && event.time_us <= watermark);
+        for event in events.iter().filter(|event| self.among.is_none_or(|name| did(event.person, name))) {
             let passes = passes(self.filter, event);
             let group = PLATFORMS.iter().position(|platform| *platform == platform_of(event)).expect("a platform") as u8;
             persons.entry(event.person).or_default().push(Event {
@@ -179,7 +184,7 @@ impl Question {
         events: &[ResolvedEvent],
         watermark: i64,
     ) -> Result<(), String> {
-        let persons = self.persons(events);
+        let persons = self.persons(events, watermark);
         let everybody: Vec<Vec<Event>> = persons.values().cloned().collect();
         let expected = rows(&everybody, &self.options, None, watermark);
         same("total", found.total.as_ref(), &expected)?;

@@ -40,6 +40,8 @@ pub struct Question {
     top: usize,
     cell: (usize, usize, bool),
     watermark: i64,
+    /// Only persons who have done this by the watermark.
+    among: Option<&'static str>,
 }
 
 pub fn any_question() -> impl Strategy<Value = Question> {
@@ -50,8 +52,10 @@ pub fn any_question() -> impl Strategy<Value = Question> {
     let gap = select(vec![None, Some(1), Some(5 * MINUTE), Some(10 * MINUTE + 1), Some(24 * HOUR)]);
     let cell = (0_usize..99, 0_usize..99, any::<bool>());
     let group_by = subsequence(FIELDS.to_vec(), 0..=3);
-    (range, grain, zone, names, gap, group_by, 1_usize..4, cell, 0_i64..70).prop_map(
-        |(range, grain, zone, names, gap, group_by, top, cell, watermark)| Question {
+    let among = prop::option::weighted(0.2, select(vec!["view", "buy"]));
+    (range, grain, zone, names, gap, group_by, 1_usize..4, cell, (0_i64..70, among)).prop_map(
+        |(range, grain, zone, names, gap, group_by, top, cell, (watermark, among))| Question {
+            among,
             range,
             grain,
             zone,
@@ -97,7 +101,7 @@ impl Question {
             gap: self.gap.map(|us| Duration { seconds: us / SECOND, nanos: (us % SECOND * 1000) as i32 }),
             group_by: self.group_by.iter().map(|name| dimension(name)).collect(),
             top: self.top as u32,
-            among: None,
+            among: self.among.map(did),
         }
     }
 
@@ -106,9 +110,12 @@ impl Question {
     }
 
     /// Each event goes to the session of the one before, unless it is too late for that.
-    fn sessions(&self, events: &[ResolvedEvent]) -> Vec<Plain> {
+    fn sessions(&self, events: &[ResolvedEvent], watermark: i64) -> Vec<Plain> {
+        let did =
+            |person: u32, name: &str| events.iter().any(|event| event.person == person && event.name == name && event.time_us <= watermark);
+        let is_asked = |event: &&ResolvedEvent| self.among.is_none_or(|name| did(event.person, name));
         let mut events: Vec<&ResolvedEvent> =
-            events.iter().filter(|event| self.names.is_empty() || self.names.contains(&event.name.as_str())).collect();
+            events.iter().filter(is_asked).filter(|event| self.names.is_empty() || self.names.contains(&event.name.as_str())).collect();
         events.sort_by_key(|event| (event.person, event.time_us));
         let mut sessions: Vec<Plain> = Vec::new();
         for event in events {
@@ -164,7 +171,7 @@ impl Question {
         events: &[ResolvedEvent],
         watermark: i64,
     ) -> Result<(), String> {
-        let sessions = self.sessions(events);
+        let sessions = self.sessions(events, watermark);
         let mut by_key: BTreeMap<Vec<(bool, Option<String>)>, Vec<&Plain>> = BTreeMap::new();
         for session in &sessions {
             // Missing values come last.
