@@ -3,8 +3,8 @@
 use anyhow::{Context, ensure};
 use segue_model::catalogue;
 use segue_proto::analytics::v1::{
-    CohortEntry, FunnelCell, FunnelOrder, FunnelOutcome, FunnelStep, Grain, QueryFunnelRequest, QueryPathRequest, QueryRetentionRequest, ReportCell,
-    SelectPersonsRequest, report_cell, select_persons_request::Who,
+    CohortEntry, FunnelCell, FunnelOrder, FunnelOutcome, FunnelStep, Grain, QueryFunnelRequest, QueryPathRequest, QueryRetentionRequest,
+    ReportCell, SelectPersonsRequest, report_cell, select_persons_request::Who,
 };
 use segue_proto::query::v1::{EventSelector, TimeRange};
 use segue_tests::events::timestamp;

@@ -1,7 +1,9 @@
 //! Calendar bucketing in a tenant's zone: the one function that every report uses.
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike, Utc};
 pub use chrono_tz::Tz;
+
+const HOUR_US: i64 = 3_600_000_000;
 
 /// Length of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,9 +29,8 @@ pub fn bucket_start_us(time_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
     let first_day = match grain {
         Grain::Hour => {
             // Subtracting inside the hour stays on the right side of a repeated hour.
-            let into_hour =
-                i64::from(local.minute()) * 60_000_000 + i64::from(local.second()) * 1_000_000 + i64::from(local.timestamp_subsec_micros());
-            return time_us.checked_sub(into_hour);
+            let start = time_us.checked_sub(into_hour_us(&local))?;
+            return change_us(start, time_us, zone).map(|change| change.unwrap_or(start));
         }
         Grain::Day => date,
         Grain::Week => date.checked_sub_days(Days::new(u64::from(date.weekday().num_days_from_monday())))?,
@@ -40,13 +41,38 @@ pub fn bucket_start_us(time_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
 
 /// Start of the bucket after the one that starts at `start_us`.
 pub fn next_bucket_us(start_us: i64, grain: Grain, zone: Tz) -> Option<i64> {
-    let date = DateTime::from_timestamp_micros(start_us)?.with_timezone(&zone).date_naive();
+    let local = DateTime::from_timestamp_micros(start_us)?.with_timezone(&zone);
+    let date = local.date_naive();
     match grain {
-        Grain::Hour => start_us.checked_add(3_600_000_000),
+        Grain::Hour => {
+            // Zones that move by half an hour have hours that start late or end early.
+            let next = start_us.checked_sub(into_hour_us(&local))?.checked_add(HOUR_US)?;
+            change_us(start_us, next.checked_sub(1)?, zone).map(|change| change.unwrap_or(next))
+        }
         Grain::Day => start_of_day_us(date.checked_add_days(Days::new(1))?, zone),
         Grain::Week => start_of_day_us(date.checked_add_days(Days::new(7))?, zone),
         Grain::Month => start_of_day_us(date.checked_add_months(Months::new(1))?, zone),
     }
+}
+
+fn into_hour_us(local: &DateTime<Tz>) -> i64 {
+    i64::from(local.minute()) * 60_000_000 + i64::from(local.second()) * 1_000_000 + i64::from(local.timestamp_subsec_micros())
+}
+
+/// The moment after `from_us`, up to `to_us`, at which the clock was moved, if it was; no two changes lie within an hour.
+#[allow(clippy::option_option, reason = "the outer one is for times outside the calendar")]
+fn change_us(from_us: i64, to_us: i64, zone: Tz) -> Option<Option<i64>> {
+    let offset = |us: i64| Some(zone.offset_from_utc_datetime(&DateTime::from_timestamp_micros(us)?.naive_utc()).fix());
+    let after = offset(to_us)?;
+    if offset(from_us)? == after {
+        return Some(None);
+    }
+    let (mut low, mut high) = (from_us, to_us);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if offset(middle)? == after { high = middle } else { low = middle }
+    }
+    Some(Some(high))
 }
 
 /// The same time of the clock `months` calendar months later: of a day that the month does not have, its last day. Of a time
@@ -105,6 +131,23 @@ mod tests {
         // Sao Paulo changed at midnight: 2018-11-04 starts at 01:00.
         let sao_paulo = chrono_tz::America::Sao_Paulo;
         assert_eq!(bucket_start_us(us("2018-11-04T12:00:00Z"), Grain::Day, sao_paulo), Some(us("2018-11-04T03:00:00Z")));
+    }
+
+    #[test]
+    fn an_hour_that_a_zone_cuts_short_ends_where_the_clock_does() {
+        let lord_howe = chrono_tz::Australia::Lord_Howe;
+        // On 4 October 02:00 became 02:30, on 5 April 02:00 became 01:30.
+        for (at, start, next) in [
+            ("2026-10-03T15:10:00Z", "2026-10-03T14:30:00Z", "2026-10-03T15:30:00Z"),
+            ("2026-10-03T15:40:00Z", "2026-10-03T15:30:00Z", "2026-10-03T16:00:00Z"),
+            ("2026-10-03T16:10:00Z", "2026-10-03T16:00:00Z", "2026-10-03T17:00:00Z"),
+            ("2026-04-04T14:59:00Z", "2026-04-04T14:00:00Z", "2026-04-04T15:00:00Z"),
+            ("2026-04-04T15:10:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:30:00Z"),
+            ("2026-04-04T15:40:00Z", "2026-04-04T15:30:00Z", "2026-04-04T16:30:00Z"),
+        ] {
+            assert_eq!(bucket_start_us(us(at), Grain::Hour, lord_howe), Some(us(start)), "{at}");
+            assert_eq!(next_bucket_us(us(start), Grain::Hour, lord_howe), Some(us(next)), "{at}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Service {
     index: Index,
     tenants: TenantDirectory,
     running: Arc<Semaphore>,
+    /// Statements, which may take long without looking at the clock: they never keep a report waiting.
+    sql_running: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
     wait_max: Duration,
@@ -70,6 +72,7 @@ impl Service {
             index,
             tenants,
             running: Arc::new(Semaphore::new(config.queries_max)),
+            sql_running: Arc::new(Semaphore::new(config.sql.queries_max)),
             waiting: AtomicUsize::new(0),
             waiting_max: config.queries_waiting_max,
             wait_max: Duration::from_millis(config.query_wait_ms_max),
@@ -96,13 +99,13 @@ impl Service {
     }
 
     /// Waits for the turn of a query. The permit is to be held until its work has really ended.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, AnalyticsError> {
+    async fn turn(&self, running: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, AnalyticsError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if waiting >= self.waiting_max.max(1) + self.running.available_permits() {
+        if waiting >= self.waiting_max.max(1) + running.available_permits() {
             return Err(AnalyticsError::Busy);
         }
-        match tokio::time::timeout(self.wait_max, self.running.clone().acquire_owned()).await {
+        match tokio::time::timeout(self.wait_max, running.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(AnalyticsError::Stopped),
             Err(_) => Err(AnalyticsError::Busy),
@@ -112,7 +115,7 @@ impl Service {
     /// Runs a SQL statement in its turn, on the threads for SQL.
     async fn sql(&self, request: Request<QuerySqlRequest>) -> Result<QuerySqlResponse, AnalyticsError> {
         let tenant = self.tenant(&request, Role::Analyst).await?;
-        let permit = self.turn().await?;
+        let permit = self.turn(&self.sql_running).await?;
         let begun = Instant::now();
         let cancelled = self.stopping.child_token();
         let _guard = cancelled.clone().drop_guard();
@@ -131,7 +134,7 @@ impl Service {
         A: Send + 'static,
     {
         let tenant = self.tenant(&request, Role::Analyst).await?;
-        let permit = self.turn().await?;
+        let permit = self.turn(&self.running).await?;
         // Dropped with this call, that is also when the caller goes away.
         let cancelled = self.stopping.child_token();
         let _guard = cancelled.clone().drop_guard();

@@ -171,20 +171,20 @@ fn partition(value: i64) -> u16 {
 }
 
 impl FileRow {
-    fn into_entry(self) -> FileEntry {
-        // A row whose groups cannot be read stays in the list with none, so that reading it fails by name (the footer has others).
-        let groups: Vec<Group> = serde_json::from_str(&self.groups_json).unwrap_or_else(|error| {
-            tracing::error!(file = self.name, %error, "the catalogue's row groups of an event file cannot be read; its events are missing from reports");
-            Vec::new()
-        });
-        FileEntry {
+    /// Fails when its groups cannot be read: without them its events would be missing from every answer, and nobody would know.
+    fn into_entry(self) -> Result<FileEntry, StoreError> {
+        let groups: Vec<Group> = serde_json::from_str(&self.groups_json).map_err(|error| {
+            tracing::error!(file = self.name, %error, "the catalogue's row groups of an event file cannot be read");
+            StoreError::Corrupt { source: sqlx::Error::Decode(error.into()) }
+        })?;
+        Ok(FileEntry {
             name: self.name,
             days: (self.day_first, self.day_last),
             bytes: unsigned(self.bytes),
             footer_bytes: unsigned(self.footer_bytes),
             footer_checksum: self.footer_checksum.cast_unsigned(),
             groups,
-        }
+        })
     }
 }
 
@@ -204,7 +204,7 @@ impl Catalogue {
         let properties: Vec<(i64, String, String)> = on_tx!(tx, conn => sqlx::query_as(LIST_PROPERTIES).bind(id).fetch_all(conn).await)?;
         tx.rollback().await?;
         Ok(StoredTenant {
-            files: files.into_iter().map(FileRow::into_entry).collect(),
+            files: files.into_iter().map(FileRow::into_entry).collect::<Result<_, _>>()?,
             flushed: flushed.into_iter().map(|(number, position)| (partition(number), unsigned(position))).collect(),
             changes,
             properties: properties

@@ -164,6 +164,8 @@ def duckdb(stream, work, spec):
     if not os.path.exists(loaded) and os.path.exists(path):
         os.remove(path)
     db = duckdb.connect(path)
+    # It would be printed between the answers.
+    db.execute("set enable_progress_bar = false")
     db.execute(f"set temp_directory = '{work}/spill'")
     if not os.path.exists(loaded):
         db.execute(f"""

@@ -161,9 +161,8 @@ impl Reference<'_> {
         if self.spec.order == Order::Any {
             return Some((self.first_moment(choice), (choice.depth() == self.steps()).then(|| self.last_moment(choice))));
         }
-        let first_from = |step: usize| {
-            choice.events.iter().enumerate().skip(step - 1).find_map(|(at, event)| Some((at, self.moment(event.as_ref()?))))
-        };
+        let first_from =
+            |step: usize| choice.events.iter().enumerate().skip(step - 1).find_map(|(at, event)| Some((at, self.moment(event.as_ref()?))));
         let (at, from) = first_from(exclusion.from_step)?;
         (at + 1 < exclusion.to_step).then(|| (from, first_from(exclusion.to_step).map(|(_, ts)| ts)))
     }

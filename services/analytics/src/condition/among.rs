@@ -21,6 +21,6 @@ impl Among {
     /// Who meets it as of the watermark; `None` is everybody. Not to be called when parsing found faults.
     pub(crate) fn persons(&self, context: &Context<'_>) -> Result<Option<RoaringBitmap>, QueryError> {
         let Some(plan) = &self.0 else { return Ok(None) };
-        Ok(Some(evaluate(context, plan, context.snapshot.watermark_us(), None)?.persons))
+        Ok(Some(evaluate(context, plan, context.known_until_us()?, None)?.persons))
     }
 }

@@ -1,13 +1,14 @@
 //! Aggregates of many persons at once: one slot per person, filled batch by batch in any order of events.
 //!
 //! Nothing here depends on the order in which rows come, so answers are the same whatever the layout of the data: counts, sums and
-//! extremes do not by their nature, floating-point sums are added in the order of their terms' size, and what is first or last
+//! extremes do not by their nature, floating-point sums are rounded once, and what is first or last
 //! is decided by (time, sequence, origin).
 
 use roaring::RoaringBitmap;
 
 use super::slots::{Marks, Slots};
 use super::verdict::Verdict;
+use crate::exact::ExactDouble;
 use crate::question::QueryError;
 
 /// How many slots per hit make it worth to keep hits as a list.
@@ -109,10 +110,14 @@ impl DoubleSums {
     }
 
     pub(super) fn finish(mut self, verdict: &Verdict, slots: &Slots, among: &RoaringBitmap) -> RoaringBitmap {
-        self.0.sort_unstable_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        self.0.sort_unstable_by_key(|(slot, _)| *slot);
         let of_nothing = verdict.of_double(0.0);
         let groups = self.0.chunk_by(|one, other| one.0 == other.0);
-        let total = |terms: &[(u32, f64)]| terms.iter().map(|(_, term)| term).sum::<f64>() + 0.0;
+        let total = |terms: &[(u32, f64)]| {
+            let mut sum = ExactDouble::default();
+            terms.iter().filter(|(_, term)| !term.is_nan()).for_each(|(_, term)| sum.add(*term));
+            sum.value()
+        };
         let differing = groups.filter(|terms| verdict.of_double(total(terms)) != of_nothing).filter_map(|terms| terms.first());
         let differing = slots.persons_of(differing.map(|(slot, _)| *slot));
         if of_nothing { among - differing } else { among & differing }

@@ -384,5 +384,7 @@ fn overlapping(selectors: &[Selector]) -> bool {
 
 /// What a step is called if nobody says.
 fn default_name(on: &query::EventSelector) -> String {
-    if on.events.is_empty() { "any event".to_owned() } else { on.events.join(" or ") }
+    let name = if on.events.is_empty() { "any event".to_owned() } else { on.events.join(" or ") };
+    // An answer's options can be asked again, so that this is as long as a name may be.
+    name.chars().take(NAME_CHARACTERS_MAX).collect()
 }

@@ -10,7 +10,7 @@ use super::Index;
 use super::builder::Builder;
 use super::files::FileEntry;
 use super::flush::files_of;
-use super::lake::Lake;
+use super::lake::{Lake, Unpublished};
 use super::property::Properties;
 use super::run::Piece;
 use crate::config::Config;
@@ -86,10 +86,10 @@ fn build(
 ) -> anyhow::Result<Built> {
     let mut builder = Builder::default();
     let mut rows = 0;
-    let mut files = Vec::new();
+    let mut files = Unpublished::new(lake);
     let mut finish = |builder: &mut Builder| -> anyhow::Result<()> {
         let piece = Piece::new(std::mem::take(builder).finish()?);
-        files.extend(files_of(tenant, lake, &piece)?);
+        files.add(files_of(tenant, lake, &piece)?);
         Ok(())
     };
     for (number, event) in (first..).zip(events) {
@@ -103,5 +103,5 @@ fn build(
     if builder.rows() > 0 {
         finish(&mut builder)?;
     }
-    Ok(Built { rows, files, properties: known.take_unsaved() })
+    Ok(Built { rows, files: files.take(), properties: known.take_unsaved() })
 }

@@ -10,6 +10,7 @@ use prost::Message;
 use segue_log::{LogError, ReadLimits, StoredBatch};
 use segue_model::TenantId;
 use segue_proto::events::v1::{IdentityChangeBatch, ResolvedBatch, ResolvedEvent, identity_change::Change};
+use segue_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::{CONSUMER, IDENTITY, Partition, RESOLVED, Shared};
@@ -216,7 +217,8 @@ impl Shared {
                         self.redirect(&redirects);
                         break;
                     }
-                    Err(error) if error.is_retryable() => {
+                    // A full disk is made room on.
+                    Err(error) if error.is_retryable() || matches!(error, StoreError::DiskFull { .. }) => {
                         drop(opening);
                         tracing::warn!(%error, "merged persons cannot be stored; trying again");
                         pause(&stopping).await;

@@ -15,7 +15,7 @@ use segue_store::StoreError;
 
 use super::Shared;
 use super::files::FileEntry;
-use super::lake::Lake;
+use super::lake::{Lake, Unpublished};
 use super::run::{MemoryRun, Piece, Span, merge_pieces};
 use super::tail::{Attempt, Capture, TenantIndex};
 use super::write::{FileWriter, union_schema};
@@ -213,14 +213,14 @@ pub(super) fn files_of(tenant: &TenantId, lake: &Lake, piece: &Piece) -> anyhow:
     let own: Vec<i64> = largest.iter().take(DAY_FILES_MAX).map(|(day, _)| *day).collect();
     let rest: Vec<i64> = rows_of.keys().copied().filter(|day| !own.contains(day)).collect();
 
-    let mut files = Vec::new();
+    let mut files = Unpublished::new(lake);
     for day in own {
-        files.extend(write_part(tenant, lake, piece, (day, day), |ts| day_of(ts) == day)?);
+        files.add(write_part(tenant, lake, piece, (day, day), |ts| day_of(ts) == day)?);
     }
     if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
-        files.extend(write_part(tenant, lake, piece, (*first, *last), |ts| rest.binary_search(&day_of(ts)).is_ok())?);
+        files.add(write_part(tenant, lake, piece, (*first, *last), |ts| rest.binary_search(&day_of(ts)).is_ok())?);
     }
-    Ok(files)
+    Ok(files.take())
 }
 
 fn times(run: &MemoryRun) -> anyhow::Result<&[i64]> {

@@ -14,6 +14,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use super::files::FileEntry;
+
 /// The place of event files. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Lake {
@@ -22,6 +24,40 @@ pub(crate) struct Lake {
     folder: Option<PathBuf>,
     /// Where reads of other stores wait.
     runtime: tokio::runtime::Handle,
+}
+
+/// Files that were finished and that nothing tells of yet. They are removed again unless they are taken: a writer that fails on a full disk
+/// and tries again must not fill what becomes free with files that nobody reads.
+pub(crate) struct Unpublished<'l> {
+    lake: &'l Lake,
+    files: Vec<FileEntry>,
+}
+
+impl<'l> Unpublished<'l> {
+    pub(crate) fn new(lake: &'l Lake) -> Self {
+        Self { lake, files: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, files: impl IntoIterator<Item = FileEntry>) {
+        self.files.extend(files);
+    }
+
+    pub(crate) fn all(&self) -> &[FileEntry] {
+        &self.files
+    }
+
+    /// The files, which are the caller's now.
+    pub(crate) fn take(mut self) -> Vec<FileEntry> {
+        std::mem::take(&mut self.files)
+    }
+}
+
+impl Drop for Unpublished<'_> {
+    fn drop(&mut self) {
+        for file in &self.files {
+            self.lake.remove(&file.name);
+        }
+    }
 }
 
 /// A file that exists in the lake.
@@ -75,6 +111,17 @@ impl Lake {
             None => To::Store { lake: self.clone(), name: name.to_owned(), content: Vec::new() },
         };
         Ok(NewFile(to))
+    }
+
+    /// Removes a file that nothing tells of; where that fails, the next start sweeps it. Blocks.
+    fn remove(&self, name: &str) {
+        let removed = match &self.folder {
+            Some(folder) => std::fs::remove_file(folder.join(name)).map_err(anyhow::Error::from),
+            None => self.runtime.block_on(self.delete(name)),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(file = name, %error, "a file that was not published cannot be removed");
+        }
     }
 
     /// Deletes a file; one that is gone is fine.

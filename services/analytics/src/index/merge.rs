@@ -11,11 +11,12 @@ use anyhow::Context;
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use segue_model::TenantId;
+use segue_store::StoreError;
 
 use super::Shared;
 use super::files::{FileEntry, FileHandle};
 use super::flush::{DAY_US, day_of, file_name};
-use super::lake::Lake;
+use super::lake::{Lake, Unpublished};
 use super::merge_plan::{Plan, next_merge};
 use super::redirects::Specials;
 use super::run::{MemoryRun, Rewrite, merge_runs, take_rows};
@@ -62,16 +63,31 @@ impl Shared {
             replaced: inputs.iter().map(|file| file.entry.name.clone()).collect(),
             ..Publication::default()
         };
-        if self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await? != Published::Done {
+        let published = self.replace_in_catalogue(tenant, &publication).await;
+        if !matches!(published, Ok(Published::Done) | Err(StoreError::Unavailable { .. })) {
             for file in &written {
                 self.lake.delete(&file.name).await?;
             }
-            anyhow::bail!("another process has merged files of tenant {}; restart to see them", tenant.id);
         }
+        anyhow::ensure!(published? == Published::Done, "another process has merged files of tenant {}; restart to see them", tenant.id);
         tracing::debug!(tenant = %tenant.id, from = inputs.len(), to = written.len(), "merged files");
         let new = written.into_iter().map(|entry| self.handle(&tenant.id, entry)).collect();
         tenant.replace_files(&inputs, new);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Publishes files in the place of others. Where the answer to the commit is lost, the catalogue is asked what became of it.
+    pub(super) async fn replace_in_catalogue(&self, tenant: &TenantIndex, publication: &Publication) -> Result<Published, StoreError> {
+        let published = self.catalogue.publish(&tenant.id, self.clock.now_us(), publication).await;
+        let Err(error @ StoreError::Unavailable { .. }) = published else { return published };
+        let names = |files: &[FileEntry]| files.iter().map(|file| file.name.clone()).collect::<Vec<String>>();
+        let happened = match publication.new.as_slice() {
+            [] => !self.catalogue.is_published(&tenant.id, &publication.replaced, &[]).await?,
+            new => self.catalogue.is_published(&tenant.id, &names(new), &[]).await?,
+        };
+        if happened { Ok(Published::Done) } else { Err(error) }
     }
 }
 
@@ -89,7 +105,7 @@ fn merged_files(
     let schema = union_schema(schemas.iter().map(AsRef::as_ref));
     let stored = StoredView::new(Arc::new(inputs), rewrite.redirects.clone(), rewrite.kept_from_us);
     let view = View::new(tenant.clone(), 0, Arc::new(stored), Vec::new(), Arc::default());
-    let mut files = Vec::new();
+    let mut files = Unpublished::new(lake);
     for days in &plan.outputs {
         let times = match plan.outputs.len() {
             1 => (i64::MIN, i64::MAX),
@@ -100,12 +116,12 @@ fn merged_files(
             Merge { view: &view, event, times }.write_to(&mut writer)?;
         }
         // A month without events needs no file.
-        files.extend(writer.finish()?);
+        files.add(writer.finish()?);
     }
-    let after = rows(&mut files.iter());
+    let after = rows(&mut files.all().iter());
     let may_leave_out = rewrite.redirects.deletes() || rewrite.kept_from_us > i64::MIN;
     anyhow::ensure!(before == after || may_leave_out && after < before, "merging {before} rows gave {after}: nothing is replaced");
-    Ok(files)
+    Ok(files.take())
 }
 
 /// The rows of one event in a range of time.

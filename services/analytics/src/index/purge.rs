@@ -54,11 +54,14 @@ impl Index {
             None => parts(&shared.catalogue.changes(tenant).await?),
         };
         let deletion = Deletion { asked: person, person: survivor, deleted_us: shared.clock.now_us() };
-        if let Some(before) = shared.catalogue.delete(tenant, request_id, deletion, &origins).await? {
-            return Ok(before);
-        }
+        let stored = shared.catalogue.delete(tenant, request_id, deletion, &origins).await;
         if let Some(loaded) = loaded {
-            loaded.change(|changes| origins.iter().for_each(|origin| changes.delete(*origin, deletion.deleted_us)));
+            // What the store has holds, also where the end of this attempt or of an earlier one is not known here.
+            let all = shared.catalogue.changes(tenant).await?.deleted;
+            loaded.change(|changes| all.into_iter().for_each(|(origin, until_us)| changes.delete(origin, until_us)));
+        }
+        if let Some(before) = stored? {
+            return Ok(before);
         }
         tracing::info!(%tenant, person = survivor, "what a person did is deleted");
         Ok(deletion)
@@ -105,7 +108,9 @@ impl Shared {
                 self.rewrite_files(tenant, vec![file.clone()], plan, rewrite.clone()).await?;
             }
         }
-        if is_settled {
+        // Files of a tenant that was unloaded meanwhile were left as they are.
+        let _merging = tenant.merging.lock().await;
+        if is_settled && !tenant.with(|state| state.closed) {
             self.forget(tenant, &changes).await?;
         }
         Ok(old.len() + dirty.len())
@@ -115,6 +120,9 @@ impl Shared {
     async fn drop_files(&self, tenant: &TenantIndex, files: &[Arc<FileHandle>]) -> anyhow::Result<()> {
         let _merging = tenant.merging.lock().await;
         let current: Vec<Arc<FileHandle>> = tenant.with(|state| {
+            if state.closed {
+                return Vec::new(); // the files are another's by now
+            }
             let is_current = |file: &&Arc<FileHandle>| state.files.iter().any(|current| Arc::ptr_eq(current, file));
             files.iter().filter(is_current).cloned().collect()
         });
@@ -123,7 +131,7 @@ impl Shared {
         }
         let replaced = current.iter().map(|file| file.entry.name.clone()).collect();
         let publication = Publication { replaced, ..Publication::default() };
-        let published = self.catalogue.publish(&tenant.id, self.clock.now_us(), &publication).await?;
+        let published = self.replace_in_catalogue(tenant, &publication).await?;
         anyhow::ensure!(published == Published::Done, "another process has merged files of tenant {}; restart to see them", tenant.id);
         tracing::info!(tenant = %tenant.id, files = current.len(), "dropped files of events that are kept no longer");
         tenant.replace_files(&current, Vec::new());
@@ -158,7 +166,9 @@ fn to_purge(
     let view = View::new(tenant.clone(), 0, Arc::new(stored), Vec::new(), Arc::default());
     let (mut old, mut dirty) = (Vec::new(), Vec::new());
     for (place, file) in files.iter().enumerate() {
-        if file.entry.groups.iter().all(|group| group.event.as_ref() != TRAITS && group.ts.1 < rewrite.kept_from_us) {
+        if !file.entry.groups.is_empty()
+            && file.entry.groups.iter().all(|group| group.event.as_ref() != TRAITS && group.ts.1 < rewrite.kept_from_us)
+        {
             old.push(file.clone());
         } else if is_old(&file.entry, rewrite.kept_from_us) || is_dirty(&view, file, place)? {
             dirty.push(file.clone());

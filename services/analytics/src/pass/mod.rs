@@ -224,7 +224,8 @@ impl<'w, Q: Question> Worker<'w, Q> {
 
     fn hits(&mut self, persons: Range<u32>, parts: &mut [Part<Q::Payload>]) {
         let (question, partial, sorted) = (self.question, &mut self.partial, &mut self.sorted);
-        let record = |ts: i64, (sequence, origin): Order, matches: u32, payload: Q::Payload| (Hit { ts, sequence, matches, payload }, origin);
+        let record =
+            |ts: i64, (sequence, origin): Order, matches: u32, payload: Q::Payload| (Hit { ts, sequence, matches, payload }, origin);
         self.hits.each(persons, parts, record, sort_hits, |person, hits| {
             sorted.clear();
             sorted.extend(hits.iter().map(|(hit, _)| *hit));

@@ -25,6 +25,8 @@ pub(super) struct Wanted<'c> {
 /// What has to stand at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    /// Whatever is there.
+    Any,
     Node(u32),
     Cut,
     Other,
@@ -43,6 +45,9 @@ impl<'c> Wanted<'c> {
         if cell.from == EXIT {
             faults.push(FieldViolation::new("report.path.from", "nothing leads on from `$exit`; name it as `to`"));
         }
+        if cell.from.is_empty() && !(cell.to.is_empty() && cell.step == 1) {
+            faults.push(FieldViolation::new("report.path.from", "required, unless all paths are meant: step 1 without `to`"));
+        }
         if !faults.is_empty() {
             return Err(QueryError::Invalid(faults));
         }
@@ -52,6 +57,7 @@ impl<'c> Wanted<'c> {
     /// The question of the pass; nothing if no event has such a node.
     pub(super) fn through<'q>(&self, plan: &'q Plan, nodes: &'q Nodes<'q>, top: &'q Top) -> Option<Through<'q>> {
         let place = |name: &str| match name {
+            "" => Some(Place::Any),
             CUT => Some(Place::Cut),
             OTHER => Some(Place::Other),
             EXIT => Some(Place::Exit),
@@ -90,6 +96,7 @@ impl Through<'_> {
         match (place, visit) {
             (Place::Exit, visit) => visit.is_none() && step <= self.columns && path.len() + 1 == step as usize,
             (_, None) => false,
+            (Place::Any, Some(_)) => true,
             (Place::Node(code), Some(visit)) => visit.node == code,
             (Place::Cut, Some(visit)) => self.top.shown_as(step, visit) == Node::Cut,
             (Place::Other, Some(visit)) => self.top.shown_as(step, visit) == Node::Other,

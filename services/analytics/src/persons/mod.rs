@@ -26,7 +26,7 @@ pub fn select(context: &Context<'_>, request: &pb::SelectPersonsRequest) -> Resu
     let started = Instant::now();
     let mut faults = Vec::new();
     let page = Page::parse(request, &mut faults);
-    let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults);
+    let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults)?;
     let Evaluated { persons, stats, .. } = match &request.who {
         Some(pb::select_persons_request::Who::Condition(condition)) => {
             let plan = asked.plan(context, Some(condition), &mut faults);
@@ -85,7 +85,7 @@ fn of_report(context: &Context<'_>, cell: &pb::ReportCell) -> Result<RoaringBitm
 pub fn count(context: &Context<'_>, request: &pb::CountPersonsRequest) -> Result<pb::CountPersonsResponse, QueryError> {
     let started = Instant::now();
     let mut faults = Vec::new();
-    let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults);
+    let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults)?;
     let plan = asked.plan(context, request.condition.as_ref(), &mut faults);
     let plan = all_right(plan, faults)?;
     let evaluated = condition::count(context, &plan, asked.now_us, asked.within.as_ref())?;
@@ -107,9 +107,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn parse(context: &Context<'_>, as_of: Option<&Timestamp>, zone: &str, within: &[u8], faults: &mut Vec<FieldViolation>) -> Self {
+    fn parse(
+        context: &Context<'_>,
+        as_of: Option<&Timestamp>,
+        zone: &str,
+        within: &[u8],
+        faults: &mut Vec<FieldViolation>,
+    ) -> Result<Self, QueryError> {
         let now_us = match as_of.map(last_us) {
-            None => context.snapshot.watermark_us(),
+            None => context.known_until_us()?,
             Some(Some(now_us)) => now_us,
             Some(None) => {
                 faults.push(FieldViolation::new("as_of", "not a timestamp between the years 1 and 9999"));
@@ -121,7 +127,7 @@ impl Asked {
             context.snapshot.survivors(&mut persons);
             persons
         });
-        Asked { now_us, zone: parse::zone(zone, context.zone, "time_zone", faults), within }
+        Ok(Asked { now_us, zone: parse::zone(zone, context.zone, "time_zone", faults), within })
     }
 
     fn plan(&self, context: &Context<'_>, condition: Option<&Condition>, faults: &mut Vec<FieldViolation>) -> Option<Plan> {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::filter::fields::Vocabulary;
 use crate::report::ReportLimits;
-use crate::scan::Snapshot;
+use crate::scan::{ScanError, Snapshot};
 
 /// Where a question is answered: whose events, under which limits, until when. Questions are plain, blocking work: call them on a
 /// blocking thread.
@@ -33,6 +33,17 @@ pub struct Context<'a> {
     pub limits: QueryLimits,
     /// Looked at before every batch of rows.
     pub cancel: &'a CancellationToken,
+}
+
+impl Context<'_> {
+    /// The watermark, as the moment that a question is about. Until something of the log was read there is none, and nobody could be
+    /// said to have done or not done anything.
+    pub(crate) fn known_until_us(&self) -> Result<i64, QueryError> {
+        match self.snapshot.watermark_us() {
+            0 => Err(QueryError::Scan(ScanError::NotLoaded { tenant: self.snapshot.tenant().to_string() })),
+            watermark => Ok(watermark),
+        }
+    }
 }
 
 /// Bounds on what one question may take.

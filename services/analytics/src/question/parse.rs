@@ -9,7 +9,7 @@ use segue_proto::query::v1 as query;
 use super::time::{RangeUs, bound_us};
 use crate::filter::fields::{FieldRef, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
-use crate::scan::PropertyType;
+use crate::scan::{PropertyType, TRAITS};
 
 /// Names in one list of events.
 const EVENTS_MAX: usize = 100;
@@ -48,6 +48,10 @@ pub(crate) fn canonical_events(names: &[String], path: &str, faults: &mut Vec<Fi
         if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX {
             let field = format!("{path}.events[{at}]");
             faults.push(FieldViolation::new(field, format!("1 to {NAME_CHARACTERS_MAX} characters; to count all events, give no names")));
+            continue;
+        }
+        if name == TRAITS {
+            faults.push(FieldViolation::new(format!("{path}.events[{at}]"), "is no event; traits are asked for by conditions"));
             continue;
         }
         let name = catalogue::canonical_event(name).unwrap_or(name);

@@ -252,19 +252,25 @@ fn parse_metrics(
     for (at, metric) in request.metrics.iter().enumerate() {
         let Some((plan, mut metric)) = parse_metric(metric, at, item_level, resolver, faults) else { continue };
         if metric.name.is_empty() {
-            let stem = default_name(&metric);
-            let mut name = stem.clone();
-            let mut number = 1;
-            while !names.insert(name.clone()) {
-                number += 1;
-                name = format!("{stem}_{number}");
-            }
-            metric.name = name;
+            metric.name = free_name(&default_name(&metric), &mut names);
         }
         plans.push(plan);
         resolved.push(metric);
     }
     (plans, resolved)
+}
+
+/// The stem, or the stem with a number, that is not taken yet. As long as a name may be, since an answer's options can be asked again.
+fn free_name(stem: &str, taken: &mut HashSet<String>) -> String {
+    let cut = |length: usize| stem.chars().take(length).collect::<String>();
+    let mut name = cut(NAME_CHARACTERS_MAX);
+    let mut number = 1;
+    while !taken.insert(name.clone()) {
+        number += 1;
+        let suffix = format!("_{number}");
+        name = cut(NAME_CHARACTERS_MAX - suffix.len()) + &suffix;
+    }
+    name
 }
 
 fn parse_formulas(

@@ -20,10 +20,17 @@ pub(super) struct Who<'w> {
     plan: &'w Plan,
     values: &'w Values,
     row: usize,
-    cell: u32,
-    missing: bool,
+    part: Part,
     group: Group,
     groups_max: usize,
+}
+
+/// Who of the cohort.
+#[derive(Clone, Copy)]
+enum Part {
+    All,
+    In(u32),
+    NotIn(u32),
 }
 
 /// Whose entries.
@@ -55,13 +62,19 @@ impl<'w> Who<'w> {
         let wrong = |field: &str, description: String| QueryError::invalid(format!("report.retention.{field}"), description);
         let row = row.ok_or_else(|| wrong("cohort", "no cohort of the answer starts then: take its `start`".to_owned()))?;
         let cells = retention.cells_of(row);
-        if cell.cell as usize >= cells {
-            return Err(wrong("cell", format!("the cohort has {cells} cells, counted from 0")));
-        }
+        let part = match (cell.size, cell.cell, cell.missing) {
+            (true, 0, false) => Part::All,
+            (true, ..) => return Err(wrong("size", "means everybody of the cohort: leave out `cell` and `missing`".to_owned())),
+            (false, at, _) if at as usize >= cells => {
+                return Err(wrong("cell", format!("the cohort has {cells} cells, counted from 0; for all of it set `size`")));
+            }
+            (false, at, false) => Part::In(at),
+            (false, at, true) => Part::NotIn(at),
+        };
         let group = match &cell.group {
             None => Group::Everybody,
             Some(key) => match (plan.breakdown.is_some(), key.other, key.values.as_slice()) {
-                (false, false, []) => Group::Everybody,
+                (_, false, []) => Group::Everybody,
                 (true, true, []) => {
                     let (counted, _) = super::count(context, plan, values)?;
                     Group::NotOf(Answer::new(context, plan, values, &counted)?.shown().collect())
@@ -74,7 +87,7 @@ impl<'w> Who<'w> {
             },
         };
         let groups_max = context.limits.report.cells_max;
-        Ok(Who { plan, values, row, cell: cell.cell, missing: cell.missing, group, groups_max })
+        Ok(Who { plan, values, row, part, group, groups_max })
     }
 
     fn means(&self, group: u32) -> bool {
@@ -105,7 +118,12 @@ impl Question for Who<'_> {
     fn person(&self, partial: &mut Found, person: u32, hits: &[Hit<u32>]) {
         let Found { found, scratch } = partial;
         self.plan.retention.entries(hits, scratch, |entry| {
-            if entry.row == self.row && self.means(entry.start.payload) && entry.cells.contains(&self.cell) != self.missing {
+            let is_in = match self.part {
+                Part::All => true,
+                Part::In(cell) => entry.cells.contains(&cell),
+                Part::NotIn(cell) => !entry.cells.contains(&cell),
+            };
+            if entry.row == self.row && is_in && self.means(entry.start.payload) {
                 found.insert(person);
             }
         });

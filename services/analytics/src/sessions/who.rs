@@ -43,6 +43,7 @@ impl Who {
         };
         let group = match &cell.group {
             None => Group::Everybody,
+            Some(key) if !key.other && key.values.is_empty() => Group::Everybody,
             Some(key) if key.other && key.values.is_empty() && !plan.group_by.is_empty() => {
                 let (counted, _) = count::count(context, plan, groups)?;
                 Group::NotOf(Answer::new(context, plan, groups, &counted)?.shown().collect())
@@ -50,7 +51,7 @@ impl Who {
             Some(key) if !key.other && key.values.len() == plan.group_by.len() => {
                 let values: Option<Vec<KeyValue>> = key.values.iter().map(KeyValue::of_group_value).collect();
                 let values = values.ok_or_else(|| wrong("group.values", "no group has such values"))?;
-                if values.is_empty() { Group::Everybody } else { Group::Of(groups.number(values.into_iter())) }
+                Group::Of(groups.number(values.into_iter()))
             }
             Some(_) => return Err(wrong("group", "take the `key` of a group of the answer, or none for everybody")),
         };

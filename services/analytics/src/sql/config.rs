@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::run::SqlLimits;
 
-/// What SQL statements may take. How many run and wait at once is `analytics.queries_max` and `queries_waiting_max`.
+/// What SQL statements may take. How many wait at once, and how long, is `analytics.queries_waiting_max` and `query_wait_ms_max`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqlConfig {
+    /// How many run at once, besides `analytics.queries_max` other queries.
+    pub queries_max: usize,
     /// Most rows of an answer; a longer one is cut there, and says so.
     pub rows_max: u32,
     /// Most bytes of an answer; a larger one is cut there, and says so.
@@ -23,7 +25,7 @@ pub struct SqlConfig {
 
 impl Default for SqlConfig {
     fn default() -> Self {
-        Self { rows_max: 100_000, bytes_max: 16 << 20, ms_max: 60_000, memory_bytes_max: 512 << 20, threads: 0 }
+        Self { queries_max: 2, rows_max: 100_000, bytes_max: 16 << 20, ms_max: 60_000, memory_bytes_max: 512 << 20, threads: 0 }
     }
 }
 
@@ -52,6 +54,7 @@ impl SqlConfig {
         // An answer has to fit into a message, whose encoding adds to each value.
         const BYTES_MAX: u64 = 32 << 20;
         let positive = [
+            ("queries_max", self.queries_max as u64),
             ("rows_max", u64::from(self.rows_max)),
             ("bytes_max", self.bytes_max),
             ("ms_max", self.ms_max),

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{self, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Expr, ObjectName, Query, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -14,6 +15,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::{Refusal, SqlError};
+use super::functions;
 
 /// Longest statement.
 const STATEMENT_BYTES_MAX: usize = 64 << 10;
@@ -23,11 +25,17 @@ const OPERATORS_MAX: usize = 2_000;
 const TABLES_MAX: u64 = 100;
 /// Most columns in CUBEs: each doubles the groups.
 const CUBE_COLUMNS_MAX: usize = 8;
+/// Most columns in ROLLUPs and GROUPING SETS: planning takes their square.
+const GROUPING_COLUMNS_MAX: usize = 64;
+/// Longest format of a time, which is written out for every row.
+const FORMAT_BYTES_MAX: usize = 64;
+/// Most columns of one node of a plan, with the fields of structs: types are walked again and again while a plan is optimized.
+const FIELDS_MAX: usize = 100_000;
 
 const TOO_MUCH: &str = "it makes more than fits in memory from almost nothing; join with a table or a list of VALUES instead";
 const OF_FILES: &str = "it tells of files, and tables here are not files";
 
-/// Functions that are not available, with the reason.
+/// Functions for which it is worth saying why they are not available.
 const DENIED_FUNCTIONS: [(&str, &str); 14] = [
     ("generate_series", TOO_MUCH),
     ("range", TOO_MUCH),
@@ -47,11 +55,6 @@ const DENIED_FUNCTIONS: [(&str, &str); 14] = [
 
 /// Tables of `information_schema` that tell about the columns and nothing else.
 const INFORMATION: [&str; 4] = ["tables", "columns", "schemata", "views"];
-
-/// Whether a function may be called.
-pub(super) fn is_allowed(function: &str) -> bool {
-    denied(function).is_none()
-}
 
 fn denied(function: &str) -> Option<&'static str> {
     DENIED_FUNCTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(function)).map(|(_, why)| *why)
@@ -119,6 +122,7 @@ struct Check {
     /// Tables in each common table expression.
     sizes: HashMap<String, u64>,
     cube_columns: usize,
+    grouping_columns: usize,
 }
 
 fn address(query: &Query) -> usize {
@@ -178,8 +182,18 @@ impl Visitor for Check {
                 let name = last_name(&function.name);
                 match denied(&name) {
                     Some(why) => refuse(name, why),
+                    None if ["to_char", "date_format"].contains(&name.as_str()) && !has_short_format(function) => {
+                        refuse(name, "the format has to be a text of at most 64 bytes that stands in the statement")
+                    }
                     None => ControlFlow::Continue(()),
                 }
+            }
+            Expr::Rollup(columns) | Expr::GroupingSets(columns) => {
+                self.grouping_columns += columns.iter().map(Vec::len).sum::<usize>().max(columns.len());
+                if self.grouping_columns > GROUPING_COLUMNS_MAX {
+                    return refuse("ROLLUP or GROUPING SETS over so many columns".to_owned(), "64 are allowed");
+                }
+                ControlFlow::Continue(())
             }
             Expr::Cube(columns) => {
                 self.cube_columns += columns.len();
@@ -190,6 +204,16 @@ impl Visitor for Check {
             }
             _ => ControlFlow::Continue(()),
         }
+    }
+}
+
+fn has_short_format(function: &ast::Function) -> bool {
+    let ast::FunctionArguments::List(list) = &function.args else { return false };
+    match list.args.get(1) {
+        Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(Expr::Value(value)))) => {
+            matches!(&value.value, ast::Value::SingleQuotedString(text) if text.len() <= FORMAT_BYTES_MAX)
+        }
+        _ => false,
     }
 }
 
@@ -210,15 +234,57 @@ impl Check {
     }
 }
 
-/// Refuses plans that read what is no business of a query's.
+fn refusal(what: impl Into<String>, why: &'static str) -> DataFusionError {
+    DataFusionError::External(Box::new(Refusal { what: what.into(), why }))
+}
+
+/// Takes the fields of a type from what is left; false when there is not enough.
+fn take_fields(data_type: &DataType, left: &mut usize) -> bool {
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    match data_type {
+        DataType::Struct(fields) => fields.iter().all(|field| take_fields(field.data_type(), left)),
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::ListView(inner) | DataType::LargeListView(inner) => {
+            take_fields(inner.data_type(), left)
+        }
+        DataType::FixedSizeList(inner, _) | DataType::Map(inner, _) => take_fields(inner.data_type(), left),
+        _ => true,
+    }
+}
+
+/// Refuses what an expression may not contain, however it was written.
+fn check_expression(expression: &logical_expr::Expr) -> Result<TreeNodeRecursion, DataFusionError> {
+    let cast_to = match expression {
+        logical_expr::Expr::ScalarFunction(function) if !functions::is_allowed(function.name()) => {
+            return Err(refusal(function.name(), "it is not among the functions that are"));
+        }
+        logical_expr::Expr::Cast(cast) => cast.field.data_type(),
+        logical_expr::Expr::TryCast(cast) => cast.field.data_type(),
+        _ => return Ok(TreeNodeRecursion::Continue),
+    };
+    // Memory is taken for the length that is named before anything is looked at.
+    match cast_to {
+        DataType::FixedSizeList(..) | DataType::FixedSizeBinary(_) => Err(refusal("a list of fixed length", "leave out its length")),
+        _ => Ok(TreeNodeRecursion::Continue),
+    }
+}
+
+/// Refuses plans that read what is no business of a query's, and what would not be planned or computed in bounds.
 pub(super) fn check_plan(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     plan.apply_with_subqueries(|node| {
+        let mut left = FIELDS_MAX;
+        if !node.schema().fields().iter().all(|field| take_fields(field.data_type(), &mut left)) {
+            return Err(refusal("a row of so many fields", "100,000 are allowed, counting those inside of others"));
+        }
+        node.apply_expressions(|expression| expression.apply(check_expression))?;
         if let LogicalPlan::TableScan(scan) = node
             && scan.table_name.schema() == Some("information_schema")
             && !INFORMATION.contains(&scan.table_name.table())
         {
             let what = format!("information_schema.{}", scan.table_name.table());
-            return Err(DataFusionError::External(Box::new(Refusal { what, why: "only its tables `tables` and `columns` are" })));
+            return Err(refusal(what, "only its tables `tables` and `columns` are"));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

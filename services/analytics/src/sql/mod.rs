@@ -10,9 +10,11 @@
 //! | `rows`, `persons` | the rows of both tables |
 //! | `blocking` | blocking work as a stream |
 //! | `codec` | plans as bytes, and the snapshots that leaves find where they arrive |
+//! | `functions` | which functions may be called |
 //! | `guard` | which statements and functions are refused |
 //! | `growth` | functions that make long values of short ones, within bounds |
 //! | `session` | what DataFusion is set to |
+//! | `interrupt` | lets joins be ended that nobody waits for |
 //! | `meter` | memory that operators do not account for by themselves |
 //! | `answer` | answers as messages |
 //! | `run`, `runtime` | runs one statement within its limits, on threads of its own |
@@ -41,8 +43,10 @@ mod codec;
 mod columns;
 mod config;
 mod error;
+mod functions;
 mod growth;
 mod guard;
+mod interrupt;
 mod leaf;
 mod meter;
 mod parts;

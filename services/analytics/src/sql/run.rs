@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::SqlError;
 use super::guard;
+use super::interrupt::interruptible;
 use super::leaf::SnapshotExec;
 use super::session::session;
 use crate::scan::{ScanStats, Snapshot};
@@ -64,7 +65,8 @@ pub struct SqlAnswer {
 }
 
 /// Runs a statement over a snapshot. It works on the threads of the current runtime and its blocking threads; [`super::SqlRuntime`]
-/// gives it some of its own. `now` is what `now()` says. Dropping the future or cancelling the token ends the work.
+/// gives it some of its own. `now` is what `now()` says. Cancelling the token ends the work; dropping the future does so between
+/// two polls.
 pub async fn run(
     snapshot: &Arc<Snapshot>,
     limits: &SqlLimits,
@@ -76,6 +78,7 @@ pub async fn run(
         let failed = |error| SqlError::of(error, limits.memory_bytes_max);
         let state = session(snapshot, limits, now).map_err(failed)?;
         let plan = plan(&state, limits, text).await?;
+        let plan = interruptible(plan, cancelled).map_err(failed)?;
         answer(&state, plan, limits, snapshot.watermark_us()).await
     };
     tokio::select! {

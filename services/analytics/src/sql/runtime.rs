@@ -52,6 +52,9 @@ impl SqlRuntime {
         held: H,
     ) -> Result<SqlAnswer, SqlError> {
         let Some(runtime) = &self.runtime else { return Err(SqlError::Cancelled) };
+        // A join may be in the midst of a poll when its caller goes away, or runs out of time.
+        let cancelled = cancelled.child_token();
+        let _guard = cancelled.clone().drop_guard();
         let longest = Duration::from_millis(limits.ms_max) + GRACE;
         let limit_ms = limits.ms_max;
         let work = runtime.spawn(async move {

@@ -14,8 +14,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use super::codec::Snapshots;
+use super::functions;
 use super::growth::{self, BoundGrowth};
-use super::guard;
 use super::meter::MeterWindows;
 use super::run::SqlLimits;
 use super::tables::SnapshotTable;
@@ -51,9 +51,8 @@ pub fn worker_session(mut builder: SessionStateBuilder, snapshots: Snapshots) ->
 
 /// The functions that may be called, within bounds.
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let allowed = |name: &str| guard::is_allowed(name);
     let functions = SessionStateDefaults::default_scalar_functions().into_iter();
-    growth::bound(functions.filter(|function| allowed(function.name()) && function.aliases().iter().all(|alias| allowed(alias))).collect())
+    growth::bound(functions.filter(|function| functions::is_allowed(function.name())).collect())
 }
 
 /// No files, no table functions, no functions that are denied, no recursion.
@@ -66,7 +65,6 @@ fn builder(limits: &SqlLimits) -> Result<SessionStateBuilder> {
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
         .with_table_function_list(Vec::new())
         .with_scalar_functions(scalar_functions())
-        .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_expr_planners(SessionStateDefaults::default_expr_planners())

@@ -7,7 +7,6 @@
 mod add;
 mod banded;
 mod counts;
-mod exact;
 mod finish;
 mod groups;
 mod kept;
@@ -21,9 +20,9 @@ use roaring::RoaringBitmap;
 pub(in crate::report) use banded::{Band, Exclusive};
 pub(in crate::report) use counts::BandMarks;
 
+use crate::exact::ExactDouble;
 use crate::filter::cells::At;
 use banded::{Banded, Sessions};
-use exact::ExactDouble;
 use kept::{Kept, Keys, Texts};
 use percentile::Percentile;
 

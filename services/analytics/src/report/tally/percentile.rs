@@ -77,7 +77,7 @@ impl Percentile {
 /// PERCENTILE_CONT: rank p/100 × (n − 1) from zero, interpolated between the two values around it.
 fn interpolate(mut values: Vec<f64>, percentile: f64) -> Option<f64> {
     let last = values.len().checked_sub(1)?;
-    let rank = percentile / 100.0 * last as f64;
+    let rank = percentile * last as f64 / 100.0;
     let below = (rank.floor() as usize).min(last);
     let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
     let low = *low;
@@ -97,6 +97,8 @@ mod tests {
         for (values, percentile, expected) in [
             (vec![], 50.0, None),
             (vec![7.0], 99.0, Some(7.0)),
+            // 29 / 100 × 100 is not 29 in floating point.
+            ((0..=100).map(f64::from).collect(), 29.0, Some(29.0)),
             (vec![4.0, 1.0, 3.0, 2.0], 50.0, Some(2.5)),
             (vec![4.0, 1.0, 3.0, 2.0], 0.0, Some(1.0)),
             (vec![4.0, 1.0, 3.0, 2.0], 100.0, Some(4.0)),

@@ -1,5 +1,7 @@
 //! The acceptance cases, and the boundaries of windows and amounts.
 
+use segue_runtime::status::ServiceError;
+
 use super::*;
 
 /// Known without having done anything that a condition here asks for.
@@ -358,4 +360,25 @@ fn counts_are_given_per_node_in_the_order_of_the_tree() {
     let counted = counted.expect("counts");
     assert_eq!((counted.count, counted.persons_total), (4, 10));
     assert_eq!(counted.node_counts, [4, 6, 4, 0, 4, 6, 10]);
+}
+
+#[test]
+fn sums_of_floating_point_numbers_are_rounded_once_as_in_reports() {
+    let tenth = |at| with_property(event("play", &format!("2026-11-22T10:00:{at:02}Z"), 1), "score", Kind::DoubleValue(0.1));
+    let events: Vec<ResolvedEvent> = (0..10).map(tenth).collect();
+    let score = Behavior { field: Some(of_property("score")), ..behavior("play") };
+    let at_least = |sum| did(aggregate(score.clone(), BehaviorAggregate::Sum, Operator::GreaterOrEqual, vec![Kind::DoubleValue(sum)]));
+    assert_eq!(who(&events, &at_least(1.0)), [1]);
+    assert_eq!(who(&events, &at_least(1.000_000_1)), Vec::<u32>::new());
+}
+
+#[test]
+fn before_anything_of_the_log_was_read_nobody_is_said_to_have_done_or_not_done_something() {
+    let early = Snapshot::of_events(&"shop".parse().expect("a tenant id"), 0, &[event("buy", NOW, 1)]).expect("a snapshot");
+    for asked in [did(behavior("buy")), not(did(behavior("buy")))] {
+        assert_eq!(select_of(&early, &request(&asked)).expect_err("too early").code(), segue_model::Code::Unavailable);
+        let request =
+            CountPersonsRequest { condition: Some(asked.clone()), as_of: Some(timestamp(us(NOW))), ..CountPersonsRequest::default() };
+        assert_eq!(count_of(&early, &request).expect("as of a moment that is named").persons_total, 1);
+    }
 }

@@ -121,3 +121,19 @@ fn all_faults_are_reported_at_once() {
     ];
     assert_eq!(faults(&request), expected);
 }
+
+#[test]
+fn the_options_of_an_answer_can_be_asked_again() {
+    let names: Vec<String> = (0..6).map(|number| format!("an_event_of_20_chars{number}")).collect();
+    let long = on(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let steps = vec![FunnelStep { on: Some(long), ..FunnelStep::default() }; 2];
+    let snapshot = snapshot(&[event("a", 1, 0)], LATE);
+    let first = ask(&snapshot, &QueryFunnelRequest { steps, ..funnel(&["a"], 10) }).expect("an answer");
+    let again = ask(&snapshot, first.options.as_ref().expect("options")).expect("an answer");
+    assert_eq!(again.options, first.options);
+}
+
+#[test]
+fn traits_are_no_events() {
+    assert_eq!(faults(&funnel(&["$traits", "a"], 10)), ["steps[0].on.events[0]"]);
+}

@@ -31,6 +31,7 @@ fn events() -> Vec<ResolvedEvent> {
 fn every_number_has_its_persons() {
     let request = QueryPathRequest { top: 1, nodes_max: 2, ..november() };
     for (cell, expected) in [
+        (cell(1, "", ""), vec![1, 2, 3, 4, 5, 6]),
         (cell(1, "a", ""), vec![1, 2, 3, 4, 5, 6]),
         (cell(1, "a", "b"), vec![1, 2, 3]),
         (cell(1, "a", "$other"), vec![4, 5]),

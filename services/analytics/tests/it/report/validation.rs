@@ -159,3 +159,13 @@ fn a_cancelled_report_says_so() {
     let error = query(&context, &total()).expect_err("cancelled");
     assert_eq!(error.code(), Code::Cancelled);
 }
+
+#[test]
+fn the_metrics_of_an_answer_can_be_asked_again() {
+    let names = ["x".repeat(70), "y".repeat(70)];
+    let metric = metric(Aggregation::Total, &[&names[0], &names[1]]);
+    let first = run(&known(), &november(vec![metric.clone(), metric])).expect("an answer");
+    let metrics = first.options.expect("options").metrics;
+    let again = run(&known(), &november(metrics.clone())).expect("an answer");
+    assert_eq!(again.options.expect("options").metrics, metrics);
+}

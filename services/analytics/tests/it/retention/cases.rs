@@ -182,8 +182,21 @@ fn every_number_turns_into_its_persons() {
         (groups[0].clone(), 2, false, vec![3]),
         (groups[1].clone(), 0, false, vec![1]),
     ] {
-        let reference = RetentionCellReference { group, cohort: first, cell, missing };
+        let reference = RetentionCellReference { group, cohort: first, cell, missing, size: false };
         let found = persons(&snapshot, response.options.as_ref().expect("options"), &reference).expect("persons");
         assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{reference:?}");
+    }
+    // The key of the total is everybody, and so is a cohort without cells one that can be listed.
+    let everybody = total(&response).key.clone();
+    let cohort = RetentionCellReference { group: everybody, cohort: first, size: true, ..RetentionCellReference::default() };
+    let bracketed = QueryRetentionRequest {
+        mode: RetentionMode::Bracket as i32,
+        brackets: vec![RetentionBracket { start: 2, end: 3 }],
+        ..response.options.clone().expect("options")
+    };
+    for request in [response.options.as_ref().expect("options"), &bracketed] {
+        let found = persons(&snapshot, request, &cohort).expect("persons");
+        assert_eq!(found.iter().collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(persons(&snapshot, request, &RetentionCellReference { missing: true, ..cohort.clone() }).is_err());
     }
 }

@@ -223,6 +223,7 @@ impl Question {
             cohort: Some(timestamp(expected[row].start)),
             cell: cell as u32,
             missing,
+            size: false,
         };
         let groups: Vec<Option<u8>> = chosen.map_or(vec![None], |(_, groups, _)| groups.iter().copied().map(Some).collect());
         let in_cell = |events: &Vec<Event>| {
@@ -230,6 +231,11 @@ impl Question {
             own[row].size > 0 && (own[row].cells[cell].0 > 0) != missing
         };
         let wanted: RoaringBitmap = persons.iter().filter(|(_, events)| in_cell(events)).map(|(person, _)| *person).collect();
+        let size = persons_of(&RetentionCellReference { cell: 0, missing: false, size: true, ..reference.clone() }).len();
+        let of_cohort = sum(groups.iter().map(|group| rows(&everybody, &self.options, *group, watermark)))[row].size;
+        if size != of_cohort {
+            return Err(format!("{size} persons instead of {of_cohort} in the cohort of {reference:?}"));
+        }
         let persons = persons_of(&reference);
         if persons != wanted { Err(format!("{persons:?} instead of {wanted:?} in {reference:?}")) } else { Ok(()) }
     }

@@ -153,6 +153,7 @@ fn every_number_turns_into_its_persons() {
     let period = |at: usize| response.groups[0].periods[at].start;
     for (group, period, bounced, expected) in [
         (None, None, false, vec![1, 2, 3]),
+        (response.total.as_ref().and_then(|total| total.key.clone()), None, false, vec![1, 2, 3]),
         (None, None, true, vec![1, 3]),
         (None, period(2), false, vec![1]),
         (None, period(2), true, vec![]),

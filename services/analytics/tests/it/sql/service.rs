@@ -65,7 +65,7 @@ async fn limits_of_the_configuration_hold() {
     let mut rig = Rig::embedded(&[("shop", true)]);
     rig.config.sql.rows_max = 50;
     rig.config.sql.ms_max = 300;
-    rig.config.queries_max = 1;
+    rig.config.sql.queries_max = 1;
     let shop = tenant("shop");
     let life = rig.start().await;
     let sent: Vec<_> = events(31, 4_000).into_iter().map(|event| (shop.clone(), event)).collect();

@@ -12,7 +12,7 @@ const DIGIT: i64 = 1 << 32;
 
 /// An exact sum of doubles.
 #[derive(Debug, Clone, Default)]
-pub(in crate::report) struct ExactDouble {
+pub(crate) struct ExactDouble {
     /// Signed digits in base 2^32, the lowest first.
     digits: Vec<i64>,
     /// Digits below the first one kept.
@@ -25,7 +25,7 @@ pub(in crate::report) struct ExactDouble {
 impl ExactDouble {
     /// Adds a number that is one (not NaN).
     #[inline]
-    pub(in crate::report) fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         let bits = value.to_bits();
         let exponent = (bits >> 52 & 0x7ff) as u16;
         let fraction = (bits & ((1 << 52) - 1)) as i64;
@@ -54,7 +54,7 @@ impl ExactDouble {
     }
 
     /// Adds another sum.
-    pub(in crate::report) fn merge(&mut self, other: &ExactDouble) {
+    pub(crate) fn merge(&mut self, other: &ExactDouble) {
         for (mine, theirs) in self.infinite.iter_mut().zip(other.infinite) {
             *mine |= theirs;
         }
@@ -110,7 +110,7 @@ impl ExactDouble {
     }
 
     /// The sum, rounded to the nearest double, ties to even.
-    pub(in crate::report) fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         match self.infinite {
             [true, true] => return f64::NAN,
             [true, false] => return f64::NEG_INFINITY,
@@ -138,7 +138,7 @@ impl ExactDouble {
     }
 
     /// Bytes beside the struct itself, for numbers that are within a factor of 2^64 or so of each other.
-    pub(in crate::report) const BYTES_USUAL: usize = 6 * size_of::<i64>();
+    pub(crate) const BYTES_USUAL: usize = 6 * size_of::<i64>();
 }
 
 #[cfg(test)]
