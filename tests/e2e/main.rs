@@ -11,6 +11,7 @@ mod journey;
 mod layout;
 mod modules;
 mod probes;
+mod semantics;
 mod shutdown;
 
 use std::path::Path;

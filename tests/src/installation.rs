@@ -280,10 +280,15 @@ impl Installation {
         Gateway::connect(&self.url(), key.context("no process wrote the operator key")?.trim(), None).await
     }
 
-    /// Makes a tenant with an editor's key and a write key.
+    /// Makes a tenant with an administrator's key and a write key.
     pub async fn tenant(&self, id: &str) -> anyhow::Result<TenantKeys> {
+        self.tenant_in(id, "").await
+    }
+
+    /// The same, whose reports are in a time zone.
+    pub async fn tenant_in(&self, id: &str, time_zone: &str) -> anyhow::Result<TenantKeys> {
         let mut client = self.operator().await?.tenancy();
-        let tenant = tenancy::Tenant { id: id.to_owned(), ..Default::default() };
+        let tenant = tenancy::Tenant { id: id.to_owned(), time_zone: time_zone.to_owned(), ..Default::default() };
         client.create_tenant(tenancy::CreateTenantRequest { tenant: Some(tenant) }).await?;
         let mut make = async |kind: tenancy::KeyKind, role: tenancy::Role| {
             let key = tenancy::Key {
