@@ -87,6 +87,45 @@ impl Tally {
         }
     }
 
+    /// Adds attempts that did step `number`, from 1, to the count alone: with the other parts of a tally that lies elsewhere.
+    pub fn add_reached(&mut self, number: usize, attempts: u64) {
+        if let Some(count) = number.checked_sub(1).and_then(|step| self.reached.get_mut(step)) {
+            *count += attempts;
+        }
+    }
+
+    /// Adds attempts of depth `number`, from 1, that may get further, to the count alone.
+    pub fn add_still_open(&mut self, number: usize, attempts: u64) {
+        if let Some(count) = number.checked_sub(1).and_then(|step| self.still_open.get_mut(step)) {
+            *count += attempts;
+        }
+    }
+
+    /// Adds attempts that took so long to step `number`, from 2, to the durations alone.
+    pub fn add_durations(&mut self, number: usize, since: Since, duration_us: u64, attempts: u64) {
+        let Some(step) = number.checked_sub(1) else { return };
+        let durations = match since {
+            Since::First if step > 1 => self.from_first.get_mut(step),
+            Since::First | Since::Previous => self.from_previous.get_mut(step),
+        };
+        if let Some(durations) = durations {
+            (0..attempts).for_each(|_| durations.push(duration_us));
+        }
+    }
+
+    /// How long each attempt took to step `number`, from 2, in no order.
+    pub fn durations(&self, number: usize, since: Since) -> impl Iterator<Item = u64> + '_ {
+        let parts = number.checked_sub(1).and_then(|step| self.durations_of(step, since));
+        parts.into_iter().flat_map(|durations| durations.parts.iter().flatten().copied())
+    }
+
+    fn durations_of(&self, step: usize, since: Since) -> Option<&Durations> {
+        match since {
+            Since::First if step > 1 => self.from_first.get(step),
+            Since::First | Since::Previous => self.from_previous.get(step),
+        }
+    }
+
     /// How many attempts did step `number`, from 1.
     pub fn reached(&self, number: usize) -> u64 {
         number.checked_sub(1).and_then(|step| self.reached.get(step)).copied().unwrap_or(0)
@@ -100,10 +139,7 @@ impl Tally {
     /// How long the attempts of these tallies took to step `number`, from 2. None if no attempt did it.
     pub fn conversion<'t>(tallies: impl IntoIterator<Item = &'t Tally>, number: usize, since: Since) -> Option<Conversion> {
         let step = number.checked_sub(1)?;
-        let of = |tally: &'t Tally| match since {
-            Since::First if step > 1 => tally.from_first.get(step),
-            Since::First | Since::Previous => tally.from_previous.get(step),
-        };
+        let of = |tally: &'t Tally| tally.durations_of(step, since);
         let parts: Vec<&[u64]> = tallies.into_iter().filter_map(of).flat_map(|durations| &durations.parts).map(Vec::as_slice).collect();
         Conversion::of(&parts)
     }

@@ -29,6 +29,7 @@
 mod answer;
 mod cells;
 pub mod node;
+mod parts;
 mod stream;
 mod tally;
 mod top;
@@ -40,6 +41,7 @@ mod reference;
 mod tests;
 
 pub use answer::{Edge, Entrants, Node, Paths};
+pub use parts::{Part, Round};
 pub use tally::{Question, Tally};
 pub use top::Top;
 pub use walk::{Visit, Walk};

@@ -34,15 +34,15 @@ const EVERY_CELLS_MAX: usize = 1 << 18;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Question {
-    rules: Rules,
-    nodes: u32,
-    top: usize,
-    pass: Pass,
+    pub(super) rules: Rules,
+    pub(super) nodes: u32,
+    pub(super) top: usize,
+    pub(super) pass: Pass,
 }
 
 /// What a pass tells apart.
 #[derive(Debug, Clone)]
-enum Pass {
+pub(super) enum Pass {
     /// Every edge between any nodes.
     Every,
     /// Which nodes enter each step.
@@ -99,9 +99,9 @@ impl Question {
 #[derive(Debug, Clone)]
 pub struct Tally {
     rules: Rules,
-    nodes: u32,
+    pub(super) nodes: u32,
     /// The nodes that are shown; nothing while every code is a slot of its own.
-    shown: Option<Arc<Top>>,
+    pub(super) shown: Option<Arc<Top>>,
     pub(super) cells: Cells,
     pub(super) profiles: Option<Profiles>,
     walk: Walk,

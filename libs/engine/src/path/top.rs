@@ -31,7 +31,7 @@ impl Top {
         entrants: impl Fn(u32, u32) -> u64,
         order: impl Fn(u32, u32) -> Ordering,
     ) -> Top {
-        let mut shown = Vec::new();
+        let mut shown = Vec::with_capacity(columns as usize);
         let mut is_complete = true;
         for step in 1..=columns {
             let mut ranked: Vec<(u64, u32)> = (0..nodes).map(|code| (entrants(step, code), code)).filter(|(count, _)| *count > 0).collect();
@@ -39,6 +39,11 @@ impl Top {
             is_complete &= ranked.len() <= top;
             shown.push(ranked.into_iter().take(top).map(|(_, code)| code).collect::<Vec<u32>>());
         }
+        Top { is_complete, ..Top::of(columns, (nodes, cut), shown) }
+    }
+
+    /// Shows these codes, below `nodes`, at each of `columns` steps.
+    pub(super) fn of(columns: u32, (nodes, cut): (u32, u32), shown: Vec<Vec<u32>>) -> Top {
         let shown_max = shown.iter().map(Vec::len).max().unwrap_or(0) as u32;
         let mut slots = vec![shown_max; nodes as usize * (columns as usize + 2)];
         for (row, shown) in slots.chunks_exact_mut((nodes as usize).max(1)).skip(1).zip(&shown) {
@@ -48,7 +53,22 @@ impl Top {
                 }
             }
         }
-        Top { shown, shown_max, slots, nodes, cut, is_complete }
+        Top { shown, shown_max, slots, nodes, cut, is_complete: false }
+    }
+
+    /// Per step, codes by rank.
+    pub(super) fn shown(&self) -> &[Vec<u32>] {
+        &self.shown
+    }
+
+    /// The slot of what stands at a step.
+    pub(super) fn slot_of(&self, step: u32, node: Node) -> u32 {
+        match node {
+            Node::Is(code) => self.slot(step, code),
+            Node::Other => self.shown_max,
+            Node::Cut => self.shown_max + 1,
+            Node::Exit => self.exit(),
+        }
     }
 
     /// Slots of a step.

@@ -63,6 +63,20 @@ impl Counts {
         self.at(retention.rows() + retention.cells_at(row).start + cell)
     }
 
+    /// What is not zero, each with its place: sizes by row, then cells by row. The places of a question are the same everywhere.
+    pub fn numbers(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let (sparse, dense) = match &self.0 {
+            Kept::Sparse(map) => (Some(map.iter().map(|(at, count)| (*at, *count))), None),
+            Kept::Dense(counts) => (None, Some((0..).zip(counts.iter().copied()))),
+        };
+        sparse.into_iter().flatten().chain(dense.into_iter().flatten()).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds to the number at a place that [`Counts::numbers`] gave.
+    pub fn add_number(&mut self, retention: &Retention, place: u32, count: u64) {
+        self.add_at(retention, place as usize, count);
+    }
+
     /// How many numbers are kept, which is what they cost in memory.
     pub fn kept(&self) -> usize {
         match &self.0 {

@@ -11,7 +11,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use tally::{Figures, Summary, Tally};
+pub use tally::{Counts, Figures, Summary, Tally};
 
 /// The gap unless a question says otherwise: 30 minutes.
 pub const GAP_DEFAULT_US: i64 = 30 * 60 * 1_000_000;

@@ -53,6 +53,40 @@ impl Figures {
         self.sessions
     }
 
+    /// What is only counted.
+    pub fn counts(&self) -> Counts {
+        Counts { sessions: self.sessions, events: self.events, bounces: self.bounces, still_open: self.still_open }
+    }
+
+    /// Durations of sessions that are no bounces, in microseconds, in no order.
+    pub fn durations_us(&self) -> &[u64] {
+        &self.durations_us
+    }
+
+    /// Whose sessions they are, in no order; one person may occur several times.
+    pub fn persons(&self) -> &[u32] {
+        &self.persons
+    }
+
+    /// Adds what is counted of other sessions, whose durations and persons are added apart.
+    pub fn add_counts(&mut self, counts: Counts) {
+        self.sessions += counts.sessions;
+        self.events += counts.events;
+        self.bounces += counts.bounces;
+        self.still_open += counts.still_open;
+    }
+
+    /// Adds the durations of so many sessions that took equally long and are no bounces.
+    pub fn add_durations(&mut self, duration_us: u64, sessions: u64) {
+        self.duration_us += u128::from(duration_us) * u128::from(sessions);
+        self.durations_us.extend((0..sessions).map(|_| duration_us));
+    }
+
+    /// Adds whose sessions they are.
+    pub fn add_persons(&mut self, persons: impl IntoIterator<Item = u32>) {
+        self.persons.extend(persons);
+    }
+
     /// How many numbers are kept.
     pub fn kept(&self) -> usize {
         self.durations_us.len() + self.persons.len()
@@ -73,6 +107,19 @@ impl Figures {
             median_us,
         }
     }
+}
+
+/// What of some sessions is only counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many.
+    pub sessions: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Sessions of one event.
+    pub bounces: u64,
+    /// Sessions to which an event after the watermark could still belong.
+    pub still_open: u64,
 }
 
 /// Finished figures.
