@@ -19,6 +19,7 @@ mod exact;
 mod filter;
 pub mod funnel;
 pub mod index;
+pub mod leaves;
 mod pass;
 pub mod path;
 pub mod persons;

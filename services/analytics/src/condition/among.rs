@@ -7,6 +7,7 @@ use segue_proto::query::v1 as pb;
 
 use super::{Plan, evaluate};
 use crate::filter::fields::Vocabulary;
+use crate::pass::Within;
 use crate::question::{Context, QueryError};
 
 /// A report's `among`, checked; it may be everybody.
@@ -18,9 +19,15 @@ impl Among {
         Among(condition.map(|condition| Plan::parse(condition, "among", vocabulary, zone, faults)))
     }
 
-    /// Who meets it as of the watermark; `None` is everybody. Not to be called when parsing found faults.
-    pub(crate) fn persons(&self, context: &Context<'_>) -> Result<Option<RoaringBitmap>, QueryError> {
+    /// Who of these persons meets it as of the watermark; `None` is everybody. Not to be called when parsing found faults.
+    pub(crate) fn persons(&self, context: &Context<'_>, within: Within<'_>) -> Result<Option<RoaringBitmap>, QueryError> {
         let Some(plan) = &self.0 else { return Ok(None) };
-        Ok(Some(evaluate(context, plan, context.known_until_us()?, None)?.persons))
+        let within = within.map(|ranges| {
+            let mut persons = RoaringBitmap::new();
+            let bound = |person: u64| u32::try_from(person).unwrap_or(u32::MAX);
+            ranges.iter().for_each(|range| _ = persons.insert_range(bound(range.start)..bound(range.end)));
+            persons
+        });
+        Ok(Some(evaluate(context, plan, context.known_until_us()?, within.as_ref())?.persons))
     }
 }

@@ -47,8 +47,13 @@ impl Groups {
         self.others.len() + usize::from(self.last.is_some())
     }
 
+    /// Notes that so many durations were added to a tally.
+    pub(super) fn note(&mut self, durations: u64) {
+        self.untold = self.untold.saturating_add(usize::try_from(durations).unwrap_or(usize::MAX));
+    }
+
     /// The tally of a code.
-    fn tally(&mut self, code: u32, steps: usize) -> &mut Tally {
+    pub(super) fn tally(&mut self, code: u32, steps: usize) -> &mut Tally {
         if self.last.as_ref().is_some_and(|(last, _)| *last != code)
             && let Some((code, tally)) = self.last.take()
         {

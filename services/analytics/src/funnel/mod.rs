@@ -16,12 +16,14 @@ mod answer;
 mod collect;
 mod pass;
 mod plan;
+pub(crate) mod rows;
 
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 use segue_proto::analytics::v1 as pb;
 
+use crate::leaves::Cost;
 use crate::pass::KeyValue;
 use crate::question::token::Asked;
 use crate::question::{Context, QueryError, time};
@@ -33,35 +35,34 @@ use plan::Plan;
 /// Computes the funnel over the context's snapshot.
 pub fn query(context: &Context<'_>, request: &pb::QueryFunnelRequest) -> Result<pb::QueryFunnelResponse, QueryError> {
     let started = Instant::now();
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let (answer, stats) = count(context, &plan)?;
-    Ok(pb::QueryFunnelResponse {
+    Ok(respond(context, plan, answer, Cost { stats, seconds: started.elapsed().as_secs_f64() }))
+}
+
+fn respond(context: &Context<'_>, plan: Plan, answer: answer::Answer, cost: Cost) -> pb::QueryFunnelResponse {
+    pb::QueryFunnelResponse {
         options: Some(plan.resolved.clone()),
         watermark: Some(time::timestamp(context.snapshot.watermark_us())),
         total: Some(answer.total),
         groups: answer.groups,
         groups_total: answer.groups_total,
-        stats: Some(pb::ExecutionStats {
-            rows_scanned: stats.rows,
-            files: stats.files,
-            tail_rows: stats.tail_rows,
-            seconds: started.elapsed().as_secs_f64(),
-        }),
+        stats: Some(cost.message()),
         persons_token: Asked::Funnel(plan.resolved).token(),
-    })
+    }
 }
 
 fn count(context: &Context<'_>, plan: &Plan) -> Result<(answer::Answer, ScanStats), QueryError> {
     let tallies = Tallies::new(plan, context.limits.report);
     let question = FunnelQuestion::new(plan, &tallies, context.limits.report.bytes_max);
-    let (found, stats) = question.run(context)?;
+    let (found, stats) = question.run(context, None)?;
     let found = tallies.checked(found)?;
     Ok((answer::answer(plan, &found, question.values()), stats))
 }
 
 /// The persons behind one number of the answer to a request.
 pub(crate) fn persons(context: &Context<'_>, request: &pb::QueryFunnelRequest, cell: &pb::FunnelCell) -> Result<RoaringBitmap, QueryError> {
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let wanted = Wanted::new(&plan, cell)?;
     let chosen = match &wanted.group {
         None => Chosen::All,
@@ -75,5 +76,5 @@ pub(crate) fn persons(context: &Context<'_>, request: &pb::QueryFunnelRequest, c
     let persons = Persons::new(&wanted, &chosen);
     let question = FunnelQuestion::new(&plan, &persons, context.limits.report.bytes_max);
     persons.use_codes_of(question.values());
-    Ok(question.run(context)?.0)
+    Ok(question.run(context, None)?.0)
 }

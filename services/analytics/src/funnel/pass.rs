@@ -10,7 +10,7 @@ use segue_engine::funnel::{Attempt, Evaluator, NO_VALUE, Outcome, PlainFunnel, T
 use super::plan::Plan;
 use crate::filter::cells::BatchCells;
 use crate::filter::fields::Place;
-use crate::pass::{self, Gather, Packing, Part, PartLists, Question, Values};
+use crate::pass::{self, Gather, Packing, Part, PartLists, Question, Values, Within};
 use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
 
@@ -64,8 +64,8 @@ impl<'p, C: Collect> FunnelQuestion<'p, C> {
         &self.values
     }
 
-    /// Asks all persons.
-    pub(super) fn run(&self, context: &Context<'_>) -> Result<(C::Collected, ScanStats), QueryError> {
+    /// Asks all persons, or some.
+    pub(super) fn run(&self, context: &Context<'_>, within: Within<'_>) -> Result<(C::Collected, ScanStats), QueryError> {
         let plan = self.plan;
         let places = plan.held.iter().copied().chain(plan.breakdown.map(|breakdown| breakdown.place));
         let mut payload: Vec<usize> = places
@@ -85,7 +85,7 @@ impl<'p, C: Collect> FunnelQuestion<'p, C> {
             payload: &payload,
             persons: plan.among.as_ref(),
         };
-        let (partial, stats) = pass::run(context, &gather, self)?;
+        let (partial, stats) = pass::run_within(context, &gather, self, within)?;
         Ok((partial.collected, stats))
     }
 }

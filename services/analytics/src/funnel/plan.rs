@@ -9,7 +9,7 @@ use segue_proto::query::v1 as query;
 use crate::condition::Among;
 use crate::filter::fields::{FieldRef, ItemColumn, Place, Resolver, Vocabulary};
 use crate::filter::predicate::{FilterParser, Predicate};
-use crate::pass::Selector;
+use crate::pass::{Selector, Within};
 use crate::question::parse::{self, NAME_CHARACTERS_MAX};
 use crate::question::time::RangeUs;
 use crate::question::{Context, QueryError};
@@ -67,8 +67,8 @@ pub(super) struct BreakdownPlan {
 }
 
 impl Plan {
-    /// Checks and resolves a request.
-    pub(super) fn new(context: &Context<'_>, request: &pb::QueryFunnelRequest) -> Result<Plan, QueryError> {
+    /// Checks and resolves a request, which will be asked about some persons.
+    pub(super) fn new(context: &Context<'_>, request: &pb::QueryFunnelRequest, within: Within<'_>) -> Result<Plan, QueryError> {
         let vocabulary = context.vocabulary();
         let mut parser = Parser::new(&vocabulary, request.clone());
         let range = parse::range(request.range.as_ref(), "range", &mut parser.faults);
@@ -99,7 +99,7 @@ impl Plan {
             Ok(_) => return Err(QueryError::Invalid(parser.faults)),
             Err(found) => return Err(QueryError::Invalid(parser.with_rule_faults(found))),
         };
-        let among = among.persons(context)?;
+        let among = among.persons(context, within)?;
         Ok(Plan { among, ..parser.plan(rule, filter, held, breakdown, names, reach) })
     }
 }

@@ -123,9 +123,28 @@ impl Packing {
     }
 }
 
+/// Persons that a question is asked about: all, or those of some ranges. Ranges that are whole chunks cost least.
+pub(crate) type Within<'w> = Option<&'w [Range<u64>]>;
+
+/// For a question that is only looked at.
+pub(crate) const NOBODY: Within<'static> = Some(&[]);
+
 /// Runs the pass over all persons.
 pub(crate) fn run<Q: Question>(context: &Context<'_>, gather: &Gather<'_>, question: &Q) -> Result<(Q::Partial, ScanStats), QueryError> {
-    let chunks = gather.chunks(context.snapshot);
+    run_within(context, gather, question, None)
+}
+
+/// Runs the pass over some persons.
+pub(crate) fn run_within<Q: Question>(
+    context: &Context<'_>,
+    gather: &Gather<'_>,
+    question: &Q,
+    within: Within<'_>,
+) -> Result<(Q::Partial, ScanStats), QueryError> {
+    let mut chunks = gather.chunks(context.snapshot);
+    if let Some(ranges) = within {
+        chunks = chunks.iter().flat_map(|chunk| ranges.iter().filter_map(|range| cut(chunk, range))).collect();
+    }
     let threads = context.limits.threads.clamp(1, chunks.len().max(1));
     let bytes_max = context.limits.hits_bytes_max / threads;
     let next = AtomicU32::new(0);
@@ -163,6 +182,13 @@ pub(crate) fn run<Q: Question>(context: &Context<'_>, gather: &Gather<'_>, quest
         stats.files = stats.files.max(of_thread.files);
     }
     Ok((all, stats))
+}
+
+/// The persons of a chunk that are in a range.
+fn cut(chunk: &Range<u32>, range: &Range<u64>) -> Option<Range<u32>> {
+    let bound = |person: u64| u32::try_from(person).unwrap_or(u32::MAX);
+    let persons = chunk.start.max(bound(range.start))..chunk.end.min(bound(range.end));
+    (!persons.is_empty()).then_some(persons)
 }
 
 struct Worker<'w, Q: Question> {

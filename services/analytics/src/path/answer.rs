@@ -6,8 +6,6 @@ use std::sync::Arc;
 use segue_engine::path::{Node, Paths};
 use segue_proto::analytics::v1::{PathEdge, PathNode, PathStep};
 
-use super::nodes::Nodes;
-
 /// What a path leaves out in its middle.
 pub(super) const CUT: &str = "...";
 /// Nodes beyond those that are shown.
@@ -16,11 +14,10 @@ pub(super) const OTHER: &str = "$other";
 pub(super) const EXIT: &str = "$exit";
 
 /// Steps and edges, each in the order that the contract states.
-pub(super) fn answer(paths: &Paths, nodes: &Nodes<'_>) -> (Vec<PathStep>, Vec<PathEdge>) {
-    let names = nodes.names();
+pub(super) fn answer(paths: &Paths, names: &[Arc<str>]) -> (Vec<PathStep>, Vec<PathEdge>) {
     let mut steps: Vec<PathStep> = Vec::new();
     for entrants in &paths.entrants {
-        let node = PathNode { name: name(entrants.node, &names), value: entrants.value() };
+        let node = PathNode { name: name(entrants.node, names), value: entrants.value() };
         match steps.last_mut().filter(|step| step.step == entrants.step) {
             Some(step) => step.nodes.push(node),
             None => steps.push(PathStep { step: entrants.step, nodes: vec![node] }),
@@ -34,8 +31,8 @@ pub(super) fn answer(paths: &Paths, nodes: &Nodes<'_>) -> (Vec<PathStep>, Vec<Pa
     }
     let edge = |edge: &segue_engine::path::Edge| PathEdge {
         step: edge.step,
-        from: name(edge.from, &names),
-        to: name(edge.to, &names),
+        from: name(edge.from, names),
+        to: name(edge.to, names),
         value: edge.value(),
         // Over the sessions that took it, whatever is counted.
         mean_seconds: (edge.to != Node::Exit).then(|| edge.time_us as f64 / edge.sessions.max(1) as f64 / 1e6),

@@ -18,15 +18,18 @@
 mod answer;
 mod nodes;
 mod plan;
+pub(crate) mod rows;
 mod tally;
 mod who;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 use segue_engine::path::{Paths, Question};
 use segue_proto::analytics::v1 as pb;
 
+use crate::leaves::Cost;
 use crate::pass::{self, Gather};
 use crate::question::time::timestamp;
 use crate::question::token::Asked;
@@ -34,35 +37,38 @@ use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
 use nodes::Nodes;
 use plan::Plan;
+pub(crate) use rows::Round;
 use tally::Tallying;
 
 /// Answers the question.
 pub fn query(context: &Context<'_>, request: &pb::QueryPathRequest) -> Result<pb::QueryPathResponse, QueryError> {
     let started = Instant::now();
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let nodes = Nodes::new(context.snapshot, &plan);
     let (paths, stats) = paths(context, &plan, &nodes)?;
-    let (steps, edges) = answer::answer(&paths, &nodes);
-    Ok(pb::QueryPathResponse {
-        persons_token: Asked::Path(plan.resolved.clone()).token(),
-        options: Some(plan.resolved),
+    let names = nodes.names();
+    let response = respond(context, plan.resolved.clone(), &paths, &names);
+    Ok(pb::QueryPathResponse { stats: Some(Cost { stats, seconds: started.elapsed().as_secs_f64() }.message()), ..response })
+}
+
+/// The answer, without what it has cost.
+fn respond(context: &Context<'_>, resolved: pb::QueryPathRequest, paths: &Paths, names: &[Arc<str>]) -> pb::QueryPathResponse {
+    let (steps, edges) = answer::answer(paths, names);
+    pb::QueryPathResponse {
+        persons_token: Asked::Path(resolved.clone()).token(),
+        options: Some(resolved),
         watermark: Some(timestamp(context.snapshot.watermark_us())),
         entrants: paths.profiles.unwrap_or(paths.sessions),
         steps,
         edges,
-        stats: Some(pb::ExecutionStats {
-            rows_scanned: stats.rows,
-            files: stats.files,
-            tail_rows: stats.tail_rows,
-            seconds: started.elapsed().as_secs_f64(),
-        }),
-    })
+        stats: None,
+    }
 }
 
 /// The persons behind one number of the answer. Faults are reported under `report.path`, which is where the cell stands in a
 /// request.
 pub fn persons(context: &Context<'_>, request: &pb::QueryPathRequest, cell: &pb::PathCell) -> Result<RoaringBitmap, QueryError> {
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let nodes = Nodes::new(context.snapshot, &plan);
     let wanted = who::Wanted::new(cell, &plan)?;
     let (paths, _) = paths(context, &plan, &nodes)?;

@@ -20,7 +20,7 @@ use crate::question::QueryError;
 use crate::scan::Snapshot;
 
 /// Different nodes of one question at most.
-const NODES_MAX: u32 = 100_000;
+pub(super) const NODES_MAX: u32 = 100_000;
 /// Values whose nodes are remembered; those beyond are named anew in every batch.
 const REMEMBERED_MAX: usize = 100_000;
 
@@ -91,7 +91,12 @@ impl<'p> Nodes<'p> {
 
     /// The code of an anchor. One that cannot occur has that of hidden events, which anchors never meet.
     pub(super) fn anchor(&self, name: &str) -> u32 {
-        self.known.lock().code(name, self.most).unwrap_or(self.most)
+        self.code_of_name(name).unwrap_or(self.most)
+    }
+
+    /// The code of a name that may not have been met yet; none if it cannot occur.
+    pub(super) fn code_of_name(&self, name: &str) -> Option<u32> {
+        self.known.lock().code(name, self.most)
     }
 
     /// The code of one value.

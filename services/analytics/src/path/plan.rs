@@ -11,7 +11,7 @@ use super::nodes::Nodes;
 use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
 use crate::filter::predicate::Predicate;
-use crate::pass::Selector;
+use crate::pass::{Selector, Within};
 use crate::question::parse;
 use crate::question::{Context, QueryError};
 use crate::scan::Column;
@@ -57,8 +57,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks and resolves a request. All faults are reported at once.
-    pub(super) fn new(context: &Context<'_>, request: &pb::QueryPathRequest) -> Result<Plan, QueryError> {
+    /// Checks and resolves a request, which will be asked about some persons. All faults are reported at once.
+    pub(super) fn new(context: &Context<'_>, request: &pb::QueryPathRequest, within: Within<'_>) -> Result<Plan, QueryError> {
         let mut faults = Vec::new();
         let vocabulary = context.vocabulary();
         let mut resolver = Resolver::new(&vocabulary);
@@ -111,7 +111,7 @@ impl Plan {
             payload,
             names,
             top: resolved.top as usize,
-            among: among.persons(context)?,
+            among: among.persons(context, within)?,
             rules: Rules {
                 session_gap_us: gap_us.unsigned_abs(),
                 nodes_max: resolved.nodes_max,
@@ -126,9 +126,13 @@ impl Plan {
 
     /// The last step of the question.
     pub(super) fn columns(&self) -> u32 {
+        self.rules_of_sum().columns()
+    }
+
+    /// The rules, with anchors that stand for themselves: for whoever has no paths to cut.
+    pub(super) fn rules_of_sum(&self) -> Rules {
         let is_set = |name: &str| (!name.is_empty()).then_some(0);
-        let rules = Rules { start: is_set(&self.resolved.start), end: is_set(&self.resolved.end), ..self.rules };
-        rules.columns()
+        Rules { start: is_set(&self.resolved.start), end: is_set(&self.resolved.end), ..self.rules }
     }
 
     /// The rules, with anchors by their codes.

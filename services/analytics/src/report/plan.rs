@@ -116,7 +116,7 @@ impl Plan {
             // Also when only an absent item property is asked for, the items themselves are the rows.
             resolver.column(Column::ItemsList);
         }
-        let among = among.persons(context)?.map(|persons| (resolver.column(Column::Person), persons));
+        let among = among.persons(context, None)?.map(|persons| (resolver.column(Column::Person), persons));
         let Resolver { columns, items, .. } = resolver;
         let (attributed, resolved_attribution) = attribution.of_columns(&columns);
         let from_touches = |place: usize| attributed.as_ref().is_some_and(|of| of.columns.iter().any(|(column, _)| *column == place));

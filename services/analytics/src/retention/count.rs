@@ -54,6 +54,15 @@ impl Counted {
         }
     }
 
+    /// Adds to a number of everybody, or of the group with this code.
+    pub(super) fn add(&mut self, plan: &Plan, code: Option<u32>, place: u32, count: u64) {
+        let counts = match code {
+            Some(code) => self.groups.counts_mut(code),
+            None => &mut self.total,
+        };
+        counts.add_number(&plan.retention, place, count);
+    }
+
     /// Fails if not everybody could be counted.
     pub(super) fn check(&self, context: &Context<'_>) -> Result<(), QueryError> {
         if self.too_much {

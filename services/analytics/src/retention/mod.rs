@@ -15,6 +15,7 @@
 mod answer;
 mod count;
 mod plan;
+pub(crate) mod rows;
 mod who;
 
 use std::time::Instant;
@@ -22,7 +23,8 @@ use std::time::Instant;
 use roaring::RoaringBitmap;
 use segue_proto::analytics::v1 as pb;
 
-use crate::pass::{self, Gather, Values};
+use crate::leaves::Cost;
+use crate::pass::{self, Gather, Values, Within};
 use crate::question::time::timestamp;
 use crate::question::token::Asked;
 use crate::question::{Context, QueryError};
@@ -34,21 +36,22 @@ use plan::Plan;
 /// Answers the question in its context.
 pub fn query(context: &Context<'_>, request: &pb::QueryRetentionRequest) -> Result<pb::QueryRetentionResponse, QueryError> {
     let started = Instant::now();
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let values = Values::default();
-    let (counted, stats) = count(context, &plan, &values)?;
-    let answer = Answer::new(context, &plan, &values, &counted)?;
+    let (counted, stats) = count(context, &plan, &values, None)?;
+    let response = respond(context, plan, &values, &counted)?;
+    Ok(pb::QueryRetentionResponse { stats: Some(Cost { stats, seconds: started.elapsed().as_secs_f64() }.message()), ..response })
+}
+
+/// The answer, without what it has cost.
+fn respond(context: &Context<'_>, plan: Plan, values: &Values, counted: &Counted) -> Result<pb::QueryRetentionResponse, QueryError> {
+    let answer = Answer::new(context, &plan, values, counted)?;
     Ok(pb::QueryRetentionResponse {
         total: Some(answer.total(context)),
         groups: answer.groups(context),
         groups_total: answer.groups_total(),
         watermark: Some(timestamp(context.snapshot.watermark_us())),
-        stats: Some(pb::ExecutionStats {
-            rows_scanned: stats.rows,
-            files: stats.files,
-            tail_rows: stats.tail_rows,
-            seconds: started.elapsed().as_secs_f64(),
-        }),
+        stats: None,
         persons_token: Asked::Retention(plan.resolved.clone()).token(),
         options: Some(plan.resolved),
     })
@@ -60,14 +63,14 @@ pub fn persons(
     request: &pb::QueryRetentionRequest,
     cell: &pb::RetentionCellReference,
 ) -> Result<RoaringBitmap, QueryError> {
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let values = Values::default();
     let who = who::Who::new(context, &plan, &values, cell)?;
     Ok(pass::run(context, &gather(&plan), &who)?.0.found)
 }
 
-fn count(context: &Context<'_>, plan: &Plan, values: &Values) -> Result<(Counted, ScanStats), QueryError> {
-    let (counted, stats) = pass::run(context, &gather(plan), &Count::new(context, plan, values))?;
+fn count(context: &Context<'_>, plan: &Plan, values: &Values, within: Within<'_>) -> Result<(Counted, ScanStats), QueryError> {
+    let (counted, stats) = pass::run_within(context, &gather(plan), &Count::new(context, plan, values), within)?;
     counted.check(context)?;
     Ok((counted, stats))
 }

@@ -11,7 +11,7 @@ use segue_proto::analytics::v1 as pb;
 use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
 use crate::filter::predicate::{FilterParser, Predicate};
-use crate::pass::Selector;
+use crate::pass::{Selector, Within};
 use crate::question::time::RangeUs;
 use crate::question::{Context, QueryError, parse};
 use crate::scan::Column;
@@ -49,8 +49,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks and resolves a request. All faults are reported at once.
-    pub(super) fn new(context: &Context<'_>, request: &pb::QueryRetentionRequest) -> Result<Plan, QueryError> {
+    /// Checks and resolves a request, which will be asked about some persons. All faults are reported at once.
+    pub(super) fn new(context: &Context<'_>, request: &pb::QueryRetentionRequest, within: Within<'_>) -> Result<Plan, QueryError> {
         let vocabulary = context.vocabulary();
         let mut resolver = Resolver::new(&vocabulary);
         let mut faults = Vec::new();
@@ -103,7 +103,7 @@ impl Plan {
             breakdown,
             payload,
             top,
-            among: among.persons(context)?,
+            among: among.persons(context, within)?,
             resolved,
         })
     }

@@ -76,7 +76,7 @@ impl<'w> Who<'w> {
             Some(key) => match (plan.breakdown.is_some(), key.other, key.values.as_slice()) {
                 (_, false, []) => Group::Everybody,
                 (true, true, []) => {
-                    let (counted, _) = super::count(context, plan, values)?;
+                    let (counted, _) = super::count(context, plan, values, None)?;
                     Group::NotOf(Answer::new(context, plan, values, &counted)?.shown().collect())
                 }
                 (true, false, [value]) => {

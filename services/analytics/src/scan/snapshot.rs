@@ -22,6 +22,7 @@ pub const PERSONS_PER_CHUNK: u32 = 65_536;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     view: Arc<View>,
+    watermark_us: i64,
     cancelled: CancellationToken,
     /// Decoded columns that one pass may hold.
     pass_bytes_max: usize,
@@ -29,7 +30,13 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(view: Arc<View>, cancelled: CancellationToken, pass_bytes_max: usize) -> Self {
-        Self { view, cancelled, pass_bytes_max }
+        Self { watermark_us: view.watermark_us, view, cancelled, pass_bytes_max }
+    }
+
+    /// The same events, under a watermark that is no later than this: what is known of them is judged as it was then.
+    #[must_use]
+    pub fn as_of(&self, watermark_us: i64) -> Self {
+        Self { watermark_us: self.watermark_us.min(watermark_us), ..self.clone() }
     }
 
     /// A snapshot of these events alone, without an index: for computations that are tried on a few events. Events take their
@@ -52,7 +59,7 @@ impl Snapshot {
 
     /// Everything that reached analytics' log before this moment (microseconds UTC) is in the snapshot.
     pub fn watermark_us(&self) -> i64 {
-        self.view.watermark_us
+        self.watermark_us
     }
 
     /// Canonical names of all events that are stored, sorted.

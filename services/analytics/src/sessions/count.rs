@@ -4,11 +4,12 @@ use segue_engine::session::Tally;
 
 use super::cut::{self, Filed, Groups, Sink};
 use super::plan::Plan;
+use crate::pass::Within;
 use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
 
 /// What a session keeps: its duration and whose it is.
-const SESSION_BYTES: usize = size_of::<u64>() + size_of::<u32>();
+pub(super) const SESSION_BYTES: usize = size_of::<u64>() + size_of::<u32>();
 
 /// Adds sessions up.
 struct Count<'c> {
@@ -26,12 +27,17 @@ struct Counted {
     too_much: bool,
 }
 
-/// The sessions of everybody by group and period.
-pub(super) fn count(context: &Context<'_>, plan: &Plan, groups: &Groups) -> Result<(Tally<u32>, ScanStats), QueryError> {
+/// The sessions of these persons by group and period.
+pub(super) fn count(
+    context: &Context<'_>,
+    plan: &Plan,
+    groups: &Groups,
+    within: Within<'_>,
+) -> Result<(Tally<u32>, ScanStats), QueryError> {
     let bytes_max = context.limits.report.bytes_max;
     let sessions_max = bytes_max / SESSION_BYTES / context.limits.threads.max(1);
     let watermark_us = context.snapshot.watermark_us();
-    let (counted, stats) = cut::run(context, plan, groups, &Count { plan, watermark_us, sessions_max })?;
+    let (counted, stats) = cut::run(context, plan, groups, &Count { plan, watermark_us, sessions_max }, within)?;
     if counted.too_much {
         return Err(QueryError::TooMuchMemory { what: "the lengths of its sessions", bytes_max });
     }

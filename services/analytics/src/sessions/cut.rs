@@ -10,7 +10,7 @@ use segue_engine::session::{Session, look_back, sessions};
 use super::plan::{GROUP_BY_MAX, Plan};
 use crate::filter::cells::BatchCells;
 use crate::filter::predicate::Predicate;
-use crate::pass::{self, Gather, KeyValue, Packing, Question, Selector, Values};
+use crate::pass::{self, Gather, KeyValue, Packing, Question, Selector, Values, Within};
 use crate::question::time::RangeUs;
 use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
@@ -122,9 +122,16 @@ impl Known {
     }
 }
 
-/// Hands every session that starts in the range to the sink.
-pub(super) fn run<S: Sink>(context: &Context<'_>, plan: &Plan, groups: &Groups, sink: &S) -> Result<(S::Partial, ScanStats), QueryError> {
-    let first = Cut { plan, groups, sink, end_us: plan.range.end.saturating_add(plan.gap_us).saturating_add(FIRST_LOOK_US) };
+/// Hands every session of these persons that starts in the range to the sink.
+pub(super) fn run<S: Sink>(
+    context: &Context<'_>,
+    plan: &Plan,
+    groups: &Groups,
+    sink: &S,
+    within: Within<'_>,
+) -> Result<(S::Partial, ScanStats), QueryError> {
+    let end_us = plan.range.end.saturating_add(plan.gap_us).saturating_add(FIRST_LOOK_US);
+    let first = Cut { plan, groups, sink, end_us, within };
     let ((mut found, unfinished), mut stats) = first.pass(context, plan.among.as_ref())?;
     if !unfinished.is_empty() {
         let rest = Cut { end_us: i64::MAX, ..first };
@@ -143,6 +150,7 @@ struct Cut<'c, S> {
     groups: &'c Groups,
     sink: &'c S,
     end_us: i64,
+    within: Within<'c>,
 }
 
 /// What is found, and the persons who were left out: a session of theirs may go on after what was read.
@@ -189,7 +197,7 @@ impl<S: Sink> Cut<'_, S> {
             payload: &self.plan.payload,
             persons,
         };
-        pass::run(context, &gather, self)
+        pass::run_within(context, &gather, self, self.within)
     }
 }
 

@@ -14,37 +14,42 @@ mod answer;
 mod count;
 mod cut;
 mod plan;
+pub(crate) mod rows;
 mod who;
 
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
+use segue_engine::session::Tally;
 use segue_proto::analytics::v1 as pb;
 
+use crate::leaves::Cost;
 use crate::question::time::timestamp;
 use crate::question::token::Asked;
 use crate::question::{Context, QueryError};
 use answer::Answer;
+use cut::Groups;
 use plan::Plan;
 
 /// Answers the question in its context.
 pub fn query(context: &Context<'_>, request: &pb::QuerySessionsRequest) -> Result<pb::QuerySessionsResponse, QueryError> {
     let started = Instant::now();
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let groups = plan.groups(context);
-    let (counted, stats) = count::count(context, &plan, &groups)?;
-    let answer = Answer::new(context, &plan, &groups, &counted)?;
+    let (counted, stats) = count::count(context, &plan, &groups, None)?;
+    let response = respond(context, plan, &groups, &counted)?;
+    Ok(pb::QuerySessionsResponse { stats: Some(Cost { stats, seconds: started.elapsed().as_secs_f64() }.message()), ..response })
+}
+
+/// The answer, without what it has cost.
+fn respond(context: &Context<'_>, plan: Plan, groups: &Groups, counted: &Tally<u32>) -> Result<pb::QuerySessionsResponse, QueryError> {
+    let answer = Answer::new(context, &plan, groups, counted)?;
     Ok(pb::QuerySessionsResponse {
         total: Some(answer.total()),
         groups: answer.groups(),
         groups_total: answer.groups_total(),
         watermark: Some(timestamp(context.snapshot.watermark_us())),
-        stats: Some(pb::ExecutionStats {
-            rows_scanned: stats.rows,
-            files: stats.files,
-            tail_rows: stats.tail_rows,
-            seconds: started.elapsed().as_secs_f64(),
-        }),
+        stats: None,
         persons_token: Asked::Sessions(plan.resolved.clone()).token(),
         options: Some(plan.resolved),
     })
@@ -52,8 +57,8 @@ pub fn query(context: &Context<'_>, request: &pb::QuerySessionsRequest) -> Resul
 
 /// The persons behind one number of the answer.
 pub fn persons(context: &Context<'_>, request: &pb::QuerySessionsRequest, cell: &pb::SessionCell) -> Result<RoaringBitmap, QueryError> {
-    let plan = Plan::new(context, request)?;
+    let plan = Plan::new(context, request, None)?;
     let groups = plan.groups(context);
     let who = who::Who::new(context, &plan, &groups, cell)?;
-    Ok(cut::run(context, &plan, &groups, &who)?.0)
+    Ok(cut::run(context, &plan, &groups, &who, None)?.0)
 }

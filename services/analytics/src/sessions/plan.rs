@@ -9,7 +9,7 @@ use segue_proto::analytics::v1 as pb;
 use super::cut::Groups;
 use crate::condition::Among;
 use crate::filter::fields::{ItemColumn, Place, Resolver};
-use crate::pass::Values;
+use crate::pass::{Values, Within};
 use crate::question::parse::{self, Events};
 use crate::question::time::{PERIODS_MAX, Periods, PeriodsError, RangeUs};
 use crate::question::{Context, QueryError};
@@ -46,8 +46,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks and resolves a request. All faults are reported at once.
-    pub(super) fn new(context: &Context<'_>, request: &pb::QuerySessionsRequest) -> Result<Plan, QueryError> {
+    /// Checks and resolves a request, which will be asked about some persons. All faults are reported at once.
+    pub(super) fn new(context: &Context<'_>, request: &pb::QuerySessionsRequest, within: Within<'_>) -> Result<Plan, QueryError> {
         let vocabulary = context.vocabulary();
         let mut resolver = Resolver::new(&vocabulary);
         let mut faults = Vec::new();
@@ -97,7 +97,7 @@ impl Plan {
             group_by,
             payload,
             top,
-            among: among.persons(context)?,
+            among: among.persons(context, within)?,
             resolved,
         })
     }

@@ -45,7 +45,7 @@ impl Who {
             None => Group::Everybody,
             Some(key) if !key.other && key.values.is_empty() => Group::Everybody,
             Some(key) if key.other && key.values.is_empty() && !plan.group_by.is_empty() => {
-                let (counted, _) = count::count(context, plan, groups)?;
+                let (counted, _) = count::count(context, plan, groups, None)?;
                 Group::NotOf(Answer::new(context, plan, groups, &counted)?.shown().collect())
             }
             Some(key) if !key.other && key.values.len() == plan.group_by.len() => {

@@ -31,7 +31,7 @@ enum Work<I> {
 }
 
 /// Streams what the iterator gives, which may block.
-pub(super) fn stream<I>(schema: SchemaRef, source: I, metrics: BaselineMetrics) -> SendableRecordBatchStream
+pub(crate) fn stream<I>(schema: SchemaRef, source: I, metrics: BaselineMetrics) -> SendableRecordBatchStream
 where
     I: Iterator<Item = Result<RecordBatch>> + Send + 'static,
 {

@@ -16,9 +16,11 @@ use segue_model::TenantId;
 
 use super::leaf::{Read, SnapshotExec};
 use super::meter::MeterExec;
+use super::parts::Part;
 use super::rows::scan_error;
 use super::selection::{PersonRange, Selection};
 use crate::index::Index;
+use crate::leaves::{QuestionExec, QuestionProto};
 use crate::scan::{ScanError, Snapshot};
 
 /// Gives the snapshot of a tenant on this machine.
@@ -48,7 +50,8 @@ impl Snapshots {
         Self { take: Box::new(take), taken: Mutex::default() }
     }
 
-    fn of(&self, tenant: &TenantId) -> Result<Arc<Snapshot>, ScanError> {
+    /// That of a tenant.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Result<Arc<Snapshot>, ScanError> {
         let mut taken = self.taken.lock();
         if let Some(snapshot) = taken.get(tenant) {
             return Ok(snapshot.clone());
@@ -66,7 +69,7 @@ pub struct PlanCodec;
 /// A node on the wire. Numbers are never reused.
 #[derive(Clone, PartialEq, Message)]
 struct NodeProto {
-    #[prost(oneof = "Node", tags = "1, 2")]
+    #[prost(oneof = "Node", tags = "1, 2, 3")]
     node: Option<Node>,
 }
 
@@ -77,6 +80,8 @@ enum Node {
     Leaf(LeafProto),
     #[prost(message, tag = "2")]
     Meter(MeterProto),
+    #[prost(message, tag = "3")]
+    Question(QuestionProto),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -113,16 +118,28 @@ enum ReadProto {
     Persons = 2,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct NamesProto {
+/// Names of events, or of nodes.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct NamesProto {
     #[prost(string, repeated, tag = "1")]
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
+/// A partition of a leaf.
 #[derive(Clone, PartialEq, Message)]
-struct PartProto {
+pub(crate) struct PartProto {
     #[prost(message, repeated, tag = "1")]
     ranges: Vec<RangeProto>,
+}
+
+impl PartProto {
+    pub(crate) fn of(part: &Part) -> Self {
+        Self { ranges: encode_ranges(part) }
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        decode_ranges(&self.ranges)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -152,6 +169,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         let node = NodeProto::decode(bytes).map_err(|error| internal_datafusion_err!("a node cannot be read: {error}"))?;
         match (node.node, inputs) {
             (Some(Node::Leaf(leaf)), []) => Ok(Arc::new(leaf.decode_leaf(context)?)),
+            (Some(Node::Question(leaf)), []) => Ok(Arc::new(leaf.decode_leaf(context)?)),
             (Some(Node::Meter(MeterProto {})), [input]) => Ok(Arc::new(MeterExec::new(input.clone()))),
             (Some(_), inputs) => internal_err!("a node came with {} inputs", inputs.len()),
             (None, _) => internal_err!("a node is none that this version knows"),
@@ -161,6 +179,8 @@ impl PhysicalExtensionCodec for PlanCodec {
     fn try_encode(&self, node: Arc<dyn ExecutionPlan>, bytes: &mut Vec<u8>, _: &dyn PhysicalProtoConverterExtension) -> Result<()> {
         let encoded = if let Some(leaf) = node.downcast_ref::<SnapshotExec>() {
             Node::Leaf(LeafProto::of(leaf)?)
+        } else if let Some(leaf) = node.downcast_ref::<QuestionExec>() {
+            Node::Question(QuestionProto::of(leaf))
         } else if node.is::<MeterExec>() {
             Node::Meter(MeterProto {})
         } else {
@@ -171,6 +191,14 @@ impl PhysicalExtensionCodec for PlanCodec {
     }
 }
 
+/// The snapshot of the tenant that a leaf names.
+pub(crate) fn snapshot_of(tenant: &str, context: &TaskContext) -> Result<Arc<Snapshot>> {
+    let tenant: TenantId = tenant.parse().map_err(|error| internal_datafusion_err!("a leaf names no tenant: {error}"))?;
+    let snapshots = context.session_config().get_extension::<Snapshots>();
+    let snapshots = snapshots.ok_or_else(|| internal_datafusion_err!("the session has no extension `Snapshots`"))?;
+    snapshots.of(&tenant).map_err(scan_error)
+}
+
 impl LeafProto {
     fn decode_leaf(self, context: &TaskContext) -> Result<SnapshotExec> {
         let leaf = self;
@@ -179,10 +207,7 @@ impl LeafProto {
             Ok(ReadProto::Persons) => Read::Persons,
             Ok(ReadProto::Unspecified) | Err(_) => return internal_err!("a leaf reads what this version does not know"),
         };
-        let tenant: TenantId = leaf.tenant.parse().map_err(|error| internal_datafusion_err!("a leaf names no tenant: {error}"))?;
-        let snapshots = context.session_config().get_extension::<Snapshots>();
-        let snapshots = snapshots.ok_or_else(|| internal_datafusion_err!("the session has no extension `Snapshots`"))?;
-        let snapshot = snapshots.of(&tenant).map_err(scan_error)?;
+        let snapshot = snapshot_of(&leaf.tenant, context)?;
         let schema = leaf.schema.as_ref().ok_or_else(|| internal_datafusion_err!("a leaf has no schema"))?;
         let schema: Schema = schema.try_into()?;
         let selection = Selection {
@@ -190,7 +215,7 @@ impl LeafProto {
             range_us: (leaf.from_us, leaf.to_us),
             persons: decode_ranges(&leaf.persons),
         };
-        let parts = leaf.parts.iter().map(|part| decode_ranges(&part.ranges)).collect();
+        let parts = leaf.parts.iter().map(PartProto::part).collect();
         let fetch = leaf.fetch.map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
         Ok(SnapshotExec::new(snapshot, read, Arc::new(schema), selection, parts, fetch))
     }
@@ -208,7 +233,7 @@ impl LeafProto {
             from_us: leaf.selection.range_us.0,
             to_us: leaf.selection.range_us.1,
             persons: encode_ranges(&leaf.selection.persons),
-            parts: leaf.parts.iter().map(|part| PartProto { ranges: encode_ranges(part) }).collect(),
+            parts: leaf.parts.iter().map(PartProto::of).collect(),
             fetch: leaf.fetch.map(|rows| rows as u64),
         })
     }

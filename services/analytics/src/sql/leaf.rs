@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::parts::{self, Part};
 use super::selection::Selection;
 use super::{persons, rows};
-use crate::scan::{PERSONS_PER_CHUNK, ScanStats, Snapshot};
+use crate::scan::{ScanStats, Snapshot};
 
 /// What a leaf reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,26 +74,14 @@ impl SnapshotExec {
 
     /// How many tasks this leaf can be split into: as many as it has chunks.
     pub fn tasks_max(&self) -> usize {
-        let chunk = u64::from(PERSONS_PER_CHUNK);
-        let chunks = self.parts.iter().flatten().map(|range| range.end.div_ceil(chunk) - range.start / chunk);
-        chunks.sum::<u64>().max(1) as usize
+        parts::tasks_max(&self.parts)
     }
 
     /// The same leaf for so many tasks: together they read what this one reads, each person in one of them. All have the same
     /// number of partitions, of which some may be empty.
     pub fn split(&self, tasks: usize) -> Vec<Arc<dyn ExecutionPlan>> {
-        let tasks = tasks.max(1);
-        let persons: Vec<_> = self.parts.iter().flatten().cloned().collect();
-        let parts_per_task = self.parts.len().max(1);
-        let parts = parts::cut(&self.snapshot, &self.selection, &persons, tasks * parts_per_task);
-        let per_task = parts.len().div_ceil(tasks);
-        let split = (0..tasks).map(|task| {
-            let own = parts.iter().skip(task * per_task).take(per_task).cloned();
-            let mut own: Vec<Part> = own.collect();
-            own.resize(per_task, Part::new());
-            Arc::new(self.with_parts(own)) as Arc<dyn ExecutionPlan>
-        });
-        split.collect()
+        let split = parts::split(&self.snapshot, &self.selection, &self.parts, tasks).into_iter();
+        split.map(|parts| Arc::new(self.with_parts(parts)) as Arc<dyn ExecutionPlan>).collect()
     }
 
     fn with_parts(&self, parts: Vec<Part>) -> Self {

@@ -6,7 +6,7 @@
 //! | `tables` | the two tables, and what of a query they take over: columns, filters, limits |
 //! | `selection` | filters that a scan applies by itself: events, times, persons |
 //! | `parts` | cuts persons into parts of about equal work: the partitions of a leaf |
-//! | `leaf` | [`SnapshotExec`], the only leaf: it reads a snapshot, part by part |
+//! | `leaf` | [`SnapshotExec`], the only leaf of statements: it reads a snapshot, part by part |
 //! | `rows`, `persons` | the rows of both tables |
 //! | `blocking` | blocking work as a stream |
 //! | `codec` | plans as bytes, and the snapshots that leaves find where they arrive |
@@ -38,8 +38,8 @@
 #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of persons are what is meant")]
 
 mod answer;
-mod blocking;
-mod codec;
+pub(crate) mod blocking;
+pub(crate) mod codec;
 mod columns;
 mod config;
 mod error;
@@ -49,12 +49,12 @@ mod guard;
 mod interrupt;
 mod leaf;
 mod meter;
-mod parts;
+pub(crate) mod parts;
 mod persons;
 mod rows;
 mod run;
 mod runtime;
-mod selection;
+pub(crate) mod selection;
 mod session;
 mod tables;
 

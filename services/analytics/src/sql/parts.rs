@@ -8,17 +8,17 @@ use crate::scan::{PERSONS_PER_CHUNK, Snapshot};
 const CHUNK: u64 = PERSONS_PER_CHUNK as u64;
 
 /// Persons of one partition of a leaf: ascending ranges, apart from each other.
-pub(super) type Part = Vec<PersonRange>;
+pub(crate) type Part = Vec<PersonRange>;
 
 /// The persons of a selection, up to the largest that occurs.
-pub(super) fn existing(snapshot: &Snapshot, selection: &Selection) -> Vec<PersonRange> {
+pub(crate) fn existing(snapshot: &Snapshot, selection: &Selection) -> Vec<PersonRange> {
     let end = u64::from(snapshot.persons_max()) + 1;
     let cut = selection.persons.iter().map(|range| range.start..range.end.min(end));
     cut.filter(|range| !range.is_empty()).collect()
 }
 
 /// At most `parts_max` parts, at least one (which may be empty), in ascending order.
-pub(super) fn cut(snapshot: &Snapshot, selection: &Selection, persons: &[PersonRange], parts_max: usize) -> Vec<Part> {
+pub(crate) fn cut(snapshot: &Snapshot, selection: &Selection, persons: &[PersonRange], parts_max: usize) -> Vec<Part> {
     let pieces = pieces(persons);
     let weights = Weights::of(snapshot, selection);
     let total: u64 = pieces.iter().map(|piece| weights.of_chunk(piece)).sum();
@@ -43,6 +43,27 @@ pub(super) fn cut(snapshot: &Snapshot, selection: &Selection, persons: &[PersonR
         }
     }
     parts
+}
+
+/// Into how many tasks parts can be split: as many as they have chunks.
+pub(crate) fn tasks_max(parts: &[Part]) -> usize {
+    let chunks = parts.iter().flatten().map(|range| range.end.div_ceil(CHUNK) - range.start / CHUNK);
+    chunks.sum::<u64>().max(1) as usize
+}
+
+/// The parts of each of so many tasks: together they have the persons of these parts, each person in one of them. All have the same number
+/// of parts, of which some may be empty.
+pub(crate) fn split(snapshot: &Snapshot, selection: &Selection, parts: &[Part], tasks: usize) -> Vec<Vec<Part>> {
+    let tasks = tasks.max(1);
+    let persons: Vec<PersonRange> = parts.iter().flatten().cloned().collect();
+    let cut = cut(snapshot, selection, &persons, tasks * parts.len().max(1));
+    let per_task = cut.len().div_ceil(tasks);
+    let split = (0..tasks).map(|task| {
+        let mut own: Vec<Part> = cut.iter().skip(task * per_task).take(per_task).cloned().collect();
+        own.resize(per_task, Part::new());
+        own
+    });
+    split.collect()
 }
 
 /// Ranges cut where chunks end.

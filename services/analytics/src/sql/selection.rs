@@ -17,10 +17,10 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::create_physical_expr;
 
 /// Persons, with an end that lies one above the largest number.
-pub(super) type PersonRange = Range<u64>;
+pub(crate) type PersonRange = Range<u64>;
 
 /// All persons.
-pub(super) const ALL_PERSONS: PersonRange = 0..(u32::MAX as u64 + 1);
+pub(crate) const ALL_PERSONS: PersonRange = 0..(u32::MAX as u64 + 1);
 
 /// All times.
 const ALL_TIMES: (i64, i64) = (i64::MIN, i64::MAX);
@@ -30,13 +30,13 @@ const SINGLE_PERSONS_MAX: usize = 64;
 
 /// What to read.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     /// Names, sorted; `None` is every event.
-    pub(super) events: Option<Vec<String>>,
+    pub(crate) events: Option<Vec<String>>,
     /// From (inclusive), to (exclusive).
-    pub(super) range_us: (i64, i64),
+    pub(crate) range_us: (i64, i64),
     /// Ascending, apart from each other, none of them empty.
-    pub(super) persons: Vec<PersonRange>,
+    pub(crate) persons: Vec<PersonRange>,
 }
 
 impl Default for Selection {
@@ -46,15 +46,15 @@ impl Default for Selection {
 }
 
 /// A filter as a selection.
-pub(super) struct Narrowed {
-    pub(super) selection: Selection,
+pub(crate) struct Narrowed {
+    pub(crate) selection: Selection,
     /// The selection says all that the filter says.
-    pub(super) exact: bool,
+    pub(crate) exact: bool,
 }
 
 impl Selection {
     /// What both select.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         let events = match (self.events, other.events) {
             (Some(one), Some(two)) => Some(one.into_iter().filter(|name| two.contains(name)).collect()),
             (Some(events), None) | (None, Some(events)) => Some(events),
@@ -65,17 +65,17 @@ impl Selection {
     }
 
     /// Nothing matches.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.events.as_ref().is_some_and(Vec::is_empty) || self.range_us.0 >= self.range_us.1 || self.persons.is_empty()
     }
 
     /// No condition on times.
-    pub(super) fn has_all_times(&self) -> bool {
+    pub(crate) fn has_all_times(&self) -> bool {
         self.range_us == ALL_TIMES
     }
 
     /// No condition on persons.
-    pub(super) fn has_all_persons(&self) -> bool {
+    pub(crate) fn has_all_persons(&self) -> bool {
         self.persons == [ALL_PERSONS]
     }
 }
@@ -87,7 +87,7 @@ fn intersection(one: &[PersonRange], two: &[PersonRange]) -> Vec<PersonRange> {
 
 /// The filter as a selection, if it is about the event, the time or the person alone. `events` are the names in the snapshot; `None`
 /// for a table without that column.
-pub(super) fn narrow(filter: &Expr, events: Option<&[Arc<str>]>) -> Option<Narrowed> {
+pub(crate) fn narrow(filter: &Expr, events: Option<&[Arc<str>]>) -> Option<Narrowed> {
     let columns = filter.column_refs();
     let mut names = columns.iter().map(|column| column.name());
     let (Some(name), None) = (names.next(), names.next()) else { return None };

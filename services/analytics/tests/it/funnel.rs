@@ -3,7 +3,7 @@
 mod cases;
 mod on_the_index;
 mod reference;
-mod same_as_reference;
+pub mod same_as_reference;
 mod validation;
 
 use chrono::{DateTime, Utc};

@@ -1,6 +1,7 @@
 //! Integration tests of analytics, on every backend there is.
 
 mod bulk;
+mod cluster;
 mod condition;
 mod dimension_values;
 mod events;
@@ -8,6 +9,7 @@ mod every_layout;
 mod funnel;
 mod index;
 mod layouts;
+mod leaves;
 mod path;
 mod report;
 mod retention;

@@ -4,7 +4,7 @@ mod cases;
 mod on_the_index;
 #[path = "../../../../libs/engine/tests/reference/retention.rs"]
 mod reference;
-mod same_as_reference;
+pub mod same_as_reference;
 mod validation;
 
 use chrono::{DateTime, Utc};

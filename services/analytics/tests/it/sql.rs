@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::rig::tenant;
 
 /// More than any test needs.
-fn generous() -> SqlLimits {
+pub fn generous() -> SqlLimits {
     SqlLimits { rows_max: 1_000_000, bytes_max: 1 << 30, ms_max: 120_000, memory_bytes_max: 1 << 30, partitions: 4 }
 }
 
 /// 2026-11-03T00:00:00Z.
-fn now() -> DateTime<Utc> {
+pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(20_760 * 86_400, 0).expect("a time")
 }
 

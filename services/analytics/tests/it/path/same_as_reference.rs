@@ -12,7 +12,7 @@ use super::*;
 const PAGES: [&str; 8] = ["/", "/?a=1", "/p/1", "/p/2/", "/p/2?x#y", "/cart", "/cart/", ""];
 
 /// Few persons, times that often coincide, pauses around half an hour.
-pub(super) fn any_events() -> impl Strategy<Value = Vec<ResolvedEvent>> {
+pub fn any_events() -> impl Strategy<Value = Vec<ResolvedEvent>> {
     let one = (
         select(&["a", "b", "c"][..]),
         1_u32..6,
@@ -39,7 +39,7 @@ pub(super) fn any_events() -> impl Strategy<Value = Vec<ResolvedEvent>> {
     })
 }
 
-pub(super) fn any_request() -> impl Strategy<Value = QueryPathRequest> {
+pub fn any_request() -> impl Strategy<Value = QueryPathRequest> {
     let nodes = select(vec![None, Some(dimension("page_path")), Some(property("size")), Some(dimension("event"))]);
     let rules = subsequence(
         vec![rule("/p/1", called("one")), rule("/p/*", None), rule("/cart", Some(Then::Hide(true))), rule("b", called("a"))],

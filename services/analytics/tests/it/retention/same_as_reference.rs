@@ -66,7 +66,7 @@ pub struct Question {
     options: Options,
     top: Option<u32>,
     cell: (usize, usize, usize, bool),
-    watermark: i64,
+    pub watermark: i64,
     /// Only persons who have done this by the watermark.
     among: Option<&'static str>,
 }

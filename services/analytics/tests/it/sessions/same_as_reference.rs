@@ -39,7 +39,7 @@ pub struct Question {
     group_by: Vec<&'static str>,
     top: usize,
     cell: (usize, usize, bool),
-    watermark: i64,
+    pub watermark: i64,
     /// Only persons who have done this by the watermark.
     among: Option<&'static str>,
 }

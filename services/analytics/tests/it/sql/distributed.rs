@@ -1,29 +1,18 @@
 //! Plans that are sent elsewhere: as bytes, in parts, and in the stages and tasks of DataFusion Distributed.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SessionStateBuilder, TaskContext};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect, displayable, execute_stream_partitioned};
-use datafusion::prelude::SessionConfig;
-use datafusion_distributed::{
-    ChannelResolver, CoordinatorToWorkerMsg, DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedExec, DistributedExt,
-    DistributedLeafExec, ExecuteTaskRequest, GetWorkerInfoRequest, GetWorkerInfoResponse, MaybeEncoded, ScaleUpLeafNodeEvent,
-    ScaleUpLeafNodeEventResponse, SessionStateBuilderExt, SetPlanRequest, Worker, WorkerChannel, WorkerQueryContext, WorkerResolver,
-    WorkerToCoordinatorMsg, display_plan_ascii,
-};
+use datafusion_distributed::{DistributedExec, display_plan_ascii};
 use datafusion_proto::bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use segue_analytics::scan::{ScanError, Snapshot};
-use segue_analytics::sql::{PlanCodec, SnapshotExec, Snapshots, plan, session, worker_session};
-use tonic::codegen::http::HeaderMap;
-use url::Url;
+use futures::TryStreamExt;
+use segue_analytics::scan::Snapshot;
+use segue_analytics::sql::{PlanCodec, SnapshotExec, plan, session};
 
 use super::{batch_cells, generous, now, physical, snapshot};
+use crate::cluster::{over_workers, replica};
 use crate::events::events;
 
 const QUERIES: [&str; 9] = [
@@ -45,20 +34,6 @@ fn sorted(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
 
 async fn rows(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Vec<Vec<String>> {
     sorted(batch_cells(&collect(plan, context).await.expect("rows")))
-}
-
-/// What a replica has.
-fn snapshots(shared: &Arc<Snapshot>) -> Snapshots {
-    let shared = shared.clone();
-    Snapshots::new(move |tenant| match tenant == shared.tenant() {
-        true => Ok(shared.clone()),
-        false => Err(ScanError::NotLoaded { tenant: tenant.to_string() }),
-    })
-}
-
-/// A session of a replica that has this snapshot.
-fn replica(shared: &Arc<Snapshot>) -> SessionConfig {
-    SessionConfig::new().with_extension(Arc::new(snapshots(shared)))
 }
 
 fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
@@ -131,96 +106,11 @@ async fn parts_of_a_leaf_give_together_what_the_leaf_gives_and_no_person_twice()
     }
 }
 
-struct Workers(Vec<Url>);
-
-impl WorkerResolver for Workers {
-    fn get_urls(&self) -> Result<Vec<Url>, DataFusionError> {
-        Ok(self.0.clone())
-    }
-}
-
-fn desired_tasks(event: DesiredTaskCountEvent<'_>) -> Option<Result<DesiredTaskCountEventResponse>> {
-    let leaf = event.plan.downcast_ref::<SnapshotExec>()?;
-    Some(Ok(DesiredTaskCountEventResponse::desired(leaf.tasks_max())))
-}
-
-fn split_leaf(event: ScaleUpLeafNodeEvent<'_>) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
-    let leaf = event.plan.downcast_ref::<SnapshotExec>()?;
-    let split = DistributedLeafExec::try_new(event.plan.clone(), leaf.split(event.task_count));
-    Some(split.map(|leaf| ScaleUpLeafNodeEventResponse::new(Arc::new(leaf))))
-}
-
-/// Workers by address. Each has sessions of its own; plans come as bytes, rows without a network between.
-#[derive(Clone, Default)]
-struct Replicas(Arc<OnceLock<Vec<(Url, Worker)>>>);
-
-struct Replica(Worker);
-
-#[tonic::async_trait]
-impl ChannelResolver for Replicas {
-    async fn get_worker_client_for_url(&self, url: &Url) -> Result<Box<dyn WorkerChannel>, DataFusionError> {
-        let found = self.0.get().and_then(|replicas| replicas.iter().find(|(address, _)| address == url));
-        let (_, worker) = found.ok_or_else(|| DataFusionError::Execution(format!("no worker at {url}")))?;
-        Ok(Box::new(Replica(worker.clone())))
-    }
-}
-
-#[tonic::async_trait]
-impl WorkerChannel for Replica {
-    async fn coordinator_channel(
-        &mut self,
-        headers: HeaderMap,
-        mut request: SetPlanRequest,
-        messages: BoxStream<'static, CoordinatorToWorkerMsg>,
-        _: ExecutionPlanMetricsSet,
-        context: &Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
-        request.plan = MaybeEncoded::Encoded(request.plan.encode(context)?);
-        self.0.coordinator_channel(headers, request, messages.map(Ok).boxed()).await
-    }
-
-    async fn execute_task(
-        &mut self,
-        _: HeaderMap,
-        request: ExecuteTaskRequest,
-        _: ExecutionPlanMetricsSet,
-        _: &Arc<TaskContext>,
-    ) -> Result<Vec<BoxStream<'static, Result<RecordBatch>>>> {
-        let (streams, _) = self.0.execute_task(request).await?;
-        Ok(streams.into_iter().map(|stream| stream.boxed()).collect())
-    }
-
-    async fn get_worker_info(&mut self, _: GetWorkerInfoRequest) -> Result<GetWorkerInfoResponse> {
-        Ok(GetWorkerInfoResponse { version: self.0.version().to_owned() })
-    }
-}
-
-/// A worker as a replica would mount it.
-fn worker(shared: &Arc<Snapshot>, replicas: &Replicas) -> Worker {
-    let (shared, replicas) = (shared.clone(), replicas.clone());
-    Worker::from_session_builder(move |context: WorkerQueryContext| {
-        let builder = worker_session(context.builder, snapshots(&shared));
-        let builder = builder.with_distributed_user_codec(PlanCodec).with_distributed_channel_resolver(replicas.clone());
-        std::future::ready(Ok(builder.build()))
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_that_are_cut_into_stages_and_tasks_over_workers_give_the_same_answers() {
     let shop = snapshot(&events(7, 600));
     let alone = session(&shop, &generous(), now()).expect("a session");
-    let urls: Vec<Url> = ["http://one:1", "http://two:1", "http://three:1"].map(|url| Url::parse(url).expect("a URL")).to_vec();
-    let replicas = Replicas::default();
-    let workers = urls.iter().map(|url| (url.clone(), worker(&shop, &replicas))).collect();
-    assert!(replicas.0.set(workers).is_ok());
-    let together = SessionStateBuilder::new_from_existing(alone.clone())
-        .with_distributed_worker_resolver(Workers(urls))
-        .with_distributed_channel_resolver(replicas)
-        .with_distributed_planner()
-        .with_distributed_user_codec(PlanCodec)
-        .with_distributed_desired_task_count_handler(desired_tasks)
-        .with_distributed_scale_up_leaf_node_handler(split_leaf)
-        .build();
+    let together = over_workers(&alone, &[shop.clone(), shop.clone(), shop.clone()]);
     let mut distributed = 0;
     for text in QUERIES {
         let here = plan(&alone, &generous(), text).await.expect("a plan");
