@@ -36,6 +36,9 @@ pub enum AnalyticsError {
     /// The SQL statement cannot be answered.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// Merges of persons that were published before the call are not read yet, so it is not known who is part of a person.
+    #[error("merges of persons are still being read: retry in a moment")]
+    MergesUnread,
     /// Too many queries run and wait.
     #[error("too many queries are running and waiting: retry in a moment")]
     Busy,
@@ -72,6 +75,7 @@ impl ServiceError for AnalyticsError {
             Self::TenantUnknown { .. } => Code::Unavailable,
             Self::Query(error) => error.code(),
             Self::Sql(error) => error.code(),
+            Self::MergesUnread => Code::Unavailable,
             Self::Busy => Code::ResourceExhausted,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
@@ -92,6 +96,7 @@ impl ServiceError for AnalyticsError {
             Self::TenantUnknown { .. } => "TENANT_UNKNOWN",
             Self::Query(error) => error.reason(),
             Self::Sql(error) => error.reason(),
+            Self::MergesUnread => "MERGES_UNREAD",
             Self::Busy => "TOO_MANY_QUERIES",
             Self::DeadlineExceeded { .. } => "QUERY_TOO_LONG",
             Self::Stopped => "STOPPED",
@@ -115,6 +120,7 @@ impl ServiceError for AnalyticsError {
             Self::Sql(error) => error.metadata(),
             Self::Scan(ScanError::Arrow(_) | ScanError::Cancelled | ScanError::NotLoaded { .. })
             | Self::Caller(_)
+            | Self::MergesUnread
             | Self::Busy
             | Self::DeadlineExceeded { .. }
             | Self::Stopped
@@ -133,7 +139,9 @@ impl ServiceError for AnalyticsError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy | Self::TenantUnknown { .. } | Self::Scan(ScanError::NotLoaded { .. }) => Some(Duration::from_secs(1)),
+            Self::Busy | Self::MergesUnread | Self::TenantUnknown { .. } | Self::Scan(ScanError::NotLoaded { .. }) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -98,7 +98,8 @@ impl Stream {
         let stream = Self { folder, size };
         let manifest = stream.folder.join("stream.json");
         let wanted = json!({ "version": VERSION, "events": size.events, "persons": size.persons, "event_names": size.event_names });
-        if std::fs::read_to_string(&manifest).is_ok_and(|text| text == wanted.to_string()) {
+        let wanted = wanted.to_string();
+        if std::fs::read_to_string(&manifest).is_ok_and(|text| text == wanted) {
             return Ok(stream);
         }
         eprintln!("generating {} events of {} persons in {}", size.events, size.persons, stream.folder.display());
@@ -107,7 +108,7 @@ impl Stream {
         }
         std::fs::create_dir_all(&stream.folder)?;
         stream.generate()?;
-        std::fs::write(manifest, wanted.to_string())?;
+        std::fs::write(manifest, wanted)?;
         Ok(stream)
     }
 

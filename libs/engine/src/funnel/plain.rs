@@ -186,7 +186,7 @@ impl PlainFunnel {
     }
 }
 
-fn parts<'l>(lists: &'l impl TimeLists, list: usize) -> impl DoubleEndedIterator<Item = &'l [i64]> {
+fn parts(lists: &impl TimeLists, list: usize) -> impl DoubleEndedIterator<Item = &[i64]> {
     lists.parts(list).map(|number| lists.part(number))
 }
 

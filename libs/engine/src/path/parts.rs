@@ -1,6 +1,7 @@
 //! Tallies in parts: what a pass has counted as numbers that can be added up elsewhere, where nodes may have other codes.
 //!
-//! Whoever counts over several places makes a question of the same [`Round`] in each, sends the parts of its tally with nodes by their names,
+//! Whoever counts over several places makes a question of the same [`Round`] in each, sends the parts of its tally with nodes by their
+//! names,
 //! adds them to a tally of its own and gives that to [`Question::take`].
 
 use std::sync::Arc;

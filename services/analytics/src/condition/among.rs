@@ -7,7 +7,7 @@ use segue_proto::query::v1 as pb;
 
 use super::{Plan, evaluate};
 use crate::filter::fields::Vocabulary;
-use crate::pass::Within;
+use crate::pass::{Within, persons_of};
 use crate::question::{Context, QueryError};
 
 /// A report's `among`, checked; it may be everybody.
@@ -22,12 +22,7 @@ impl Among {
     /// Who of these persons meets it as of the watermark; `None` is everybody. Not to be called when parsing found faults.
     pub(crate) fn persons(&self, context: &Context<'_>, within: Within<'_>) -> Result<Option<RoaringBitmap>, QueryError> {
         let Some(plan) = &self.0 else { return Ok(None) };
-        let within = within.map(|ranges| {
-            let mut persons = RoaringBitmap::new();
-            let bound = |person: u64| u32::try_from(person).unwrap_or(u32::MAX);
-            ranges.iter().for_each(|range| _ = persons.insert_range(bound(range.start)..bound(range.end)));
-            persons
-        });
+        let within = within.map(persons_of);
         Ok(Some(evaluate(context, plan, context.known_until_us()?, within.as_ref())?.persons))
     }
 }

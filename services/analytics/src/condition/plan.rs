@@ -18,6 +18,13 @@ pub(crate) struct Plan {
     pub(super) zone: Tz,
 }
 
+impl Plan {
+    /// How many nodes, the root included.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
+    }
+}
+
 /// A node of the tree.
 #[derive(Debug, Clone)]
 pub(super) struct Node {

@@ -15,11 +15,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, UInt32Type};
 use segue_model::TenantId;
-use segue_store::StoreError;
 
 use super::files::{FileEntry, FileHandle};
 use super::flush::{DAY_US, day_of};
@@ -27,12 +27,16 @@ use super::merge_plan::Plan;
 use super::redirects::{PersonChanges, Redirects, Settled};
 use super::run::Rewrite;
 use super::tail::TenantIndex;
-use super::{Index, Shared};
+use super::{IDENTITY, Index, Shared};
+use crate::error::AnalyticsError;
 use crate::scan::{Column, Run, ScanError, StoredView, TRAITS, View};
 use crate::store::{Deletion, Publication, Published};
 
 /// The record of a deletion stays for so long, longer than the log keeps events that are on their way.
 const RECORD_KEPT_US: i64 = 30 * DAY_US;
+/// How long a deletion waits for merges that are being read, and how often it looks.
+const MERGES_WAIT_MAX: Duration = Duration::from_secs(10);
+const MERGES_PAUSE: Duration = Duration::from_millis(20);
 /// A file is rewritten when so many days of it are too old, or one in so many of its days. Until then reads leave them out.
 const DAYS_TOO_OLD: i64 = 7;
 const SHARE_TOO_OLD: i64 = 4;
@@ -40,8 +44,9 @@ const SHARE_TOO_OLD: i64 = 4;
 impl Index {
     /// Deletes what was received of a person until now, and of all who are part of it; a merged number means its survivor. The same
     /// request again gives the same answer without a second effect; an empty `request_id` is never the same.
-    pub async fn delete_person(&self, tenant: &TenantId, person: u32, request_id: &str) -> Result<Deletion, StoreError> {
+    pub async fn delete_person(&self, tenant: &TenantId, person: u32, request_id: &str) -> Result<Deletion, AnalyticsError> {
         let shared = &self.shared;
+        shared.wait_for_merges().await?;
         // A tenant that is loaded meanwhile must not miss it, and no merge of persons may come in between.
         let _opening = shared.opening.lock().await;
         let loaded = shared.find(tenant);
@@ -77,6 +82,25 @@ impl Index {
 }
 
 impl Shared {
+    /// Waits until the merges that identity has published by now are known: what is part of a person by then is deleted with it.
+    async fn wait_for_merges(&self) -> Result<(), AnalyticsError> {
+        let mut unread = Vec::new();
+        for number in 0..self.log.partitions() {
+            unread.push((number, self.log.bounds(IDENTITY, number).await?.last));
+        }
+        let read = async {
+            loop {
+                let positions = self.catalogue.positions(IDENTITY.name()).await?;
+                unread.retain(|(number, last)| positions.get(number).copied().unwrap_or(0) < *last);
+                if unread.is_empty() {
+                    return Ok(());
+                }
+                tokio::time::sleep(MERGES_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(MERGES_WAIT_MAX, read).await.unwrap_or(Err(AnalyticsError::MergesUnread))
+    }
+
     /// See [`Index::purge`].
     pub(crate) async fn purge(&self, tenant: &Arc<TenantIndex>) -> anyhow::Result<usize> {
         let kept_from_us = self.kept_from_us(&tenant.id);

@@ -10,7 +10,7 @@ use crate::question::time::RangeUs;
 use crate::question::{Context, QueryError};
 use crate::scan::ScanStats;
 use crate::sql::selection::Selection;
-use crate::{funnel, path, retention, sessions};
+use crate::{funnel, path, persons, retention, sessions};
 
 /// A question, as its request. Numbers are those of the wire.
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -28,6 +28,12 @@ pub enum Asked {
     /// How many sessions, how long, how deep.
     #[prost(message, tag = "13")]
     Sessions(pb::QuerySessionsRequest),
+    /// How many persons meet a condition.
+    #[prost(message, tag = "14")]
+    Count(pb::CountPersonsRequest),
+    /// Which persons meet a condition. Those behind a number of a report are not selected in parts.
+    #[prost(message, tag = "15")]
+    Select(pb::SelectPersonsRequest),
 }
 
 /// What is asked of the persons of a leaf, besides the request: which of several rounds it is.
@@ -52,6 +58,10 @@ pub enum Answer {
     Path(pb::QueryPathResponse),
     /// To [`Asked::Sessions`].
     Sessions(pb::QuerySessionsResponse),
+    /// To [`Asked::Count`].
+    Count(pb::CountPersonsResponse),
+    /// To [`Asked::Select`].
+    Select(pb::SelectPersonsResponse),
 }
 
 /// What comes of the sum over all parts.
@@ -69,6 +79,8 @@ impl Asked {
             Asked::Retention(_) => "retention",
             Asked::Path(_) => "path",
             Asked::Sessions(_) => "sessions",
+            Asked::Count(_) => "count",
+            Asked::Select(_) => "select",
         }
     }
 
@@ -82,6 +94,9 @@ impl Asked {
                 (selection, Round::Path(round))
             }
             Asked::Sessions(request) => (sessions::rows::reads(context, request)?, Round::Only),
+            // Conditions look at anything, also at what is stated about persons.
+            Asked::Count(request) => (Selection::default(), persons::rows::check_count(context, request).map(|()| Round::Only)?),
+            Asked::Select(request) => (Selection::default(), persons::rows::check_select(context, request).map(|()| Round::Only)?),
         })
     }
 
@@ -93,6 +108,8 @@ impl Asked {
             (Asked::Path(request), Round::Path(round)) => path::rows::write(context, request, round, within, out),
             (Asked::Path(_), Round::Only) => Err(QueryError::BrokeOff),
             (Asked::Sessions(request), _) => sessions::rows::write(context, request, within, out),
+            (Asked::Count(request), _) => persons::rows::write_count(context, request, within, out),
+            (Asked::Select(request), _) => persons::rows::write_select(context, request, within, out),
         }
     }
 
@@ -115,6 +132,8 @@ impl Asked {
                 }
             }
             Asked::Sessions(request) => Answer::Sessions(sessions::rows::answer(context, request, sum, cost)?),
+            Asked::Count(request) => Answer::Count(persons::rows::answer_count(context, request, sum, cost)?),
+            Asked::Select(request) => Answer::Select(persons::rows::answer_select(context, request, sum, cost)?),
         };
         Ok(Next::Answer(answer))
     }

@@ -1,5 +1,5 @@
 //! [`QuestionExec`]: asks the persons of each of its partitions and emits partial results. Partitions are whole chunks of persons, so
-//! every one of them can be asked anywhere.
+//! every one of them can be asked anywhere. A partition takes one of the runtime's blocking threads while it asks, and waits for nobody.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::pass::KeyValue;
 /// The key of a row.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Key {
-    #[prost(oneof = "Cell", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Cell", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) cell: Option<Cell>,
 }
 
@@ -27,6 +27,8 @@ pub(crate) enum Cell {
     Path(PathCell),
     #[prost(message, tag = "5")]
     Sessions(SessionCell),
+    #[prost(message, tag = "6")]
+    Condition(ConditionCell),
 }
 
 impl Cell {
@@ -168,6 +170,33 @@ pub(crate) enum SessionFigure {
     Durations = 5,
     /// `amount` persons, who are listed.
     Persons = 6,
+}
+
+/// A number of a condition.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct ConditionCell {
+    #[prost(enumeration = "ConditionFigure", tag = "1")]
+    pub(crate) figure: i32,
+    /// Its place in a walk from the root.
+    #[prost(uint32, tag = "2")]
+    pub(crate) node: u32,
+    /// Persons of one chunk, as a portable Roaring bitmap.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) persons: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum ConditionFigure {
+    Unspecified = 0,
+    /// Persons who meet the condition.
+    Met = 1,
+    /// Persons who are known.
+    Known = 2,
+    /// Persons who meet a node by itself.
+    Node = 3,
+    /// `amount` persons who meet the condition, who are listed.
+    Persons = 4,
 }
 
 /// A value that is grouped by.

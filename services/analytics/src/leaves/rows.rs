@@ -7,10 +7,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use prost::Message;
+use roaring::RoaringBitmap;
 
 use super::key::{Cell, Frame, Key};
 use crate::question::QueryError;
-use crate::scan::{ScanError, ScanStats};
+use crate::scan::{PERSONS_PER_CHUNK, ScanError, ScanStats};
 
 /// What is counted: a [`Key`].
 pub(super) const KEY: &str = "key";
@@ -93,6 +94,22 @@ impl Rows {
         }
         Ok(self.batches)
     }
+}
+
+/// Persons as keys have them: a bitmap per chunk, with how many it holds.
+pub(crate) fn persons_by_chunk(mut persons: RoaringBitmap) -> impl Iterator<Item = (Vec<u8>, u64)> {
+    std::iter::from_fn(move || {
+        let start = persons.min()? / PERSONS_PER_CHUNK * PERSONS_PER_CHUNK;
+        let chunk = start..=start.saturating_add(PERSONS_PER_CHUNK - 1);
+        let mut of_chunk = RoaringBitmap::new();
+        of_chunk.insert_range(chunk.clone());
+        of_chunk &= &persons;
+        persons.remove_range(chunk);
+        let mut bytes = Vec::with_capacity(of_chunk.serialized_size());
+        // Writing to memory does not fail.
+        let _ = of_chunk.serialize_into(&mut bytes);
+        Some((bytes, of_chunk.len()))
+    })
 }
 
 /// One row of the sum over all parts.

@@ -42,7 +42,7 @@ pub(crate) struct QuestionProto {
     /// Of questions with rounds.
     #[prost(oneof = "RoundProto", tags = "20, 21, 22")]
     round: Option<RoundProto>,
-    #[prost(oneof = "Asked", tags = "10, 11, 12, 13")]
+    #[prost(oneof = "Asked", tags = "10, 11, 12, 13, 14, 15")]
     asked: Option<Asked>,
 }
 

@@ -126,6 +126,16 @@ impl Packing {
 /// Persons that a question is asked about: all, or those of some ranges. Ranges that are whole chunks cost least.
 pub(crate) type Within<'w> = Option<&'w [Range<u64>]>;
 
+/// The persons of ranges as a set.
+pub(crate) fn persons_of(ranges: &[Range<u64>]) -> RoaringBitmap {
+    let bound = |person: u64| u32::try_from(person).unwrap_or(u32::MAX);
+    let mut persons = RoaringBitmap::new();
+    for range in ranges {
+        persons.insert_range(bound(range.start)..bound(range.end));
+    }
+    persons
+}
+
 /// For a question that is only looked at.
 pub(crate) const NOBODY: Within<'static> = Some(&[]);
 

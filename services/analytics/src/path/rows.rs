@@ -106,7 +106,7 @@ pub(crate) fn answer(
     let plan = Plan::new(context, request, NOBODY)?;
     let cells = sum.into_iter().map(|row| match row.cell {
         Cell::Path(cell) => Ok((cell, row.amount)),
-        Cell::Frame(_) | Cell::Funnel(_) | Cell::Retention(_) | Cell::Sessions(_) => Err(QueryError::BrokeOff),
+        Cell::Frame(_) | Cell::Funnel(_) | Cell::Retention(_) | Cell::Sessions(_) | Cell::Condition(_) => Err(QueryError::BrokeOff),
     });
     let cells: Vec<(PathCell, u64)> = cells.collect::<Result<_, _>>()?;
     let names = names(round, &cells);

@@ -1,5 +1,7 @@
 //! Persons behind conditions and numbers: `SelectPersons` and `CountPersons`.
 
+pub(crate) mod rows;
+
 use std::time::Instant;
 
 use prost_types::Timestamp;
@@ -10,10 +12,10 @@ use segue_proto::analytics::v1::report_cell::Cell;
 use segue_proto::query::v1::Condition;
 
 use crate::condition::{self, Evaluated, Plan, persons_of_bytes};
+use crate::leaves::Cost;
 use crate::question::time::{last_us, timestamp};
 use crate::question::token::Asked as Reported;
 use crate::question::{Context, QueryError, parse};
-use crate::scan::ScanStats;
 use crate::{funnel, path, report, retention, sessions};
 
 /// Persons on one page.
@@ -49,21 +51,28 @@ pub fn select(context: &Context<'_>, request: &pb::SelectPersonsRequest) -> Resu
             return Err(QueryError::Invalid(faults));
         }
     };
-    let (bitmap, page, next_page_token) = if request.bitmap {
-        (bytes_of(&persons), Vec::new(), String::new())
-    } else {
-        let (page, next) = page.of(&persons);
-        (Vec::new(), page, next)
+    let cost = Cost { stats, seconds: started.elapsed().as_secs_f64() };
+    Ok(selected(context, &persons, asked.now_us, (!request.bitmap).then_some(&page), cost))
+}
+
+/// The answer: a page of persons, or without one all of them as a bitmap.
+fn selected(context: &Context<'_>, persons: &RoaringBitmap, now_us: i64, page: Option<&Page>, cost: Cost) -> pb::SelectPersonsResponse {
+    let (bitmap, page, next_page_token) = match page {
+        None => (bytes_of(persons), Vec::new(), String::new()),
+        Some(page) => {
+            let (page, next) = page.of(persons);
+            (Vec::new(), page, next)
+        }
     };
-    Ok(pb::SelectPersonsResponse {
+    pb::SelectPersonsResponse {
         count: persons.len(),
         persons: page,
         next_page_token,
         bitmap,
-        as_of: Some(timestamp(asked.now_us)),
+        as_of: Some(timestamp(now_us)),
         watermark: Some(timestamp(context.snapshot.watermark_us())),
-        stats: Some(execution(stats, started)),
-    })
+        stats: Some(cost.message()),
+    }
 }
 
 /// Who is behind a number of a report's answer.
@@ -84,10 +93,7 @@ fn of_report(context: &Context<'_>, cell: &pb::ReportCell) -> Result<RoaringBitm
 /// How many meet a condition, and each of its nodes.
 pub fn count(context: &Context<'_>, request: &pb::CountPersonsRequest) -> Result<pb::CountPersonsResponse, QueryError> {
     let started = Instant::now();
-    let mut faults = Vec::new();
-    let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults)?;
-    let plan = asked.plan(context, request.condition.as_ref(), &mut faults);
-    let plan = all_right(plan, faults)?;
+    let (asked, plan) = Asked::of_count(context, request)?;
     let evaluated = condition::count(context, &plan, asked.now_us, asked.within.as_ref())?;
     Ok(pb::CountPersonsResponse {
         count: evaluated.persons.len(),
@@ -95,7 +101,7 @@ pub fn count(context: &Context<'_>, request: &pb::CountPersonsRequest) -> Result
         node_counts: evaluated.node_counts,
         as_of: Some(timestamp(asked.now_us)),
         watermark: Some(timestamp(context.snapshot.watermark_us())),
-        stats: Some(execution(evaluated.stats, started)),
+        stats: Some(Cost { stats: evaluated.stats, seconds: started.elapsed().as_secs_f64() }.message()),
     })
 }
 
@@ -107,6 +113,14 @@ struct Asked {
 }
 
 impl Asked {
+    /// A count and its condition.
+    fn of_count(context: &Context<'_>, request: &pb::CountPersonsRequest) -> Result<(Asked, Plan), QueryError> {
+        let mut faults = Vec::new();
+        let asked = Asked::parse(context, request.as_of.as_ref(), &request.time_zone, &request.within, &mut faults)?;
+        let plan = asked.plan(context, request.condition.as_ref(), &mut faults);
+        Ok((asked, all_right(plan, faults)?))
+    }
+
     fn parse(
         context: &Context<'_>,
         as_of: Option<&Timestamp>,
@@ -189,13 +203,4 @@ fn bytes_of(persons: &RoaringBitmap) -> Vec<u8> {
     // Writing to memory does not fail.
     let _ = persons.serialize_into(&mut bytes);
     bytes
-}
-
-fn execution(stats: ScanStats, started: Instant) -> pb::ExecutionStats {
-    pb::ExecutionStats {
-        rows_scanned: stats.rows,
-        files: stats.files,
-        tail_rows: stats.tail_rows,
-        seconds: started.elapsed().as_secs_f64(),
-    }
 }

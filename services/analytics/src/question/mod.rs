@@ -5,7 +5,8 @@
 //! Its rules per person go to `segue-engine`. Here it gets a folder with `plan.rs` (request to plan, every fault at once),
 //! its `pass::Question` for the pass, `answer.rs`, and two entry points:
 //! `query(&Context, &Request) -> Result<Response, QueryError>` and `persons(&Context, &Request, &Cell) -> Result<RoaringBitmap, QueryError>`,
-//! the persons behind one number of the answer. `service` calls the first, `persons` the second by the answer's token.
+//! the persons behind one number of the answer. `service` calls the first, `persons` the second by the answer's token. What of it adds up
+//! over persons can be asked by plans over several machines: see `leaves`.
 
 mod error;
 pub(crate) mod hashing;

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use arrow::array::AsArray;
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::UInt32Type;
 
 use super::gather::{LeftOut, Observations, add, cells_of};
 use super::grouping::Grouper;
@@ -22,7 +24,7 @@ use crate::filter::predicate::Predicate;
 use crate::pass::{KeyValue, members as members_of};
 use crate::question::QueryError;
 use crate::question::time::Periods;
-use crate::scan::ScanBatch;
+use crate::scan::{Column, ScanBatch};
 
 /// One range of a report being computed.
 #[derive(Debug)]
@@ -303,7 +305,7 @@ impl<'p> Execution<'p> {
         let Pass { periods, tallies, .. } = &mut self.passes[pass];
         for (metric, tally) in self.plan.metrics.iter().zip(tallies) {
             let mut of_metric = batches.iter().filter(|batch| metric.applies(&batch.event));
-            let shared = shared_periods(periods, of_metric.clone().map(|batch| batch.span_us));
+            let shared = shared_periods(periods, stretches(self.plan, of_metric.clone()).into_iter());
             let rows = of_metric.by_ref().map(|batch| batch.batch.num_rows()).sum();
             tally.begin(&Band { persons: persons.clone(), rows, shared: &shared });
         }
@@ -351,6 +353,29 @@ impl<'p> Execution<'p> {
     pub(super) fn bytes(&self) -> usize {
         self.grouper.bytes() + self.passes.iter().flat_map(|pass| &pass.tallies).map(Tally::bytes).sum::<usize>()
     }
+}
+
+/// The times of batches, one after the other. Batches whose persons all come after those of the batch before are one stretch with it, as
+/// the row groups of one file are: no person is in two of them.
+fn stretches<'b>(plan: &Plan, batches: impl Iterator<Item = &'b ScanBatch>) -> Vec<(i64, i64)> {
+    let person = plan.reads.iter().position(|place| plan.columns[*place] == Column::Person);
+    let bounds = |batch: &ScanBatch| {
+        let persons = batch.batch.columns().get(person?)?.as_primitive_opt::<UInt32Type>()?.values();
+        Some((*persons.first()?, *persons.last()?))
+    };
+    let mut stretches: Vec<(i64, i64)> = Vec::new();
+    let mut last_person = None;
+    for batch in batches {
+        let persons = bounds(batch);
+        match (stretches.last_mut(), persons.zip(last_person)) {
+            (Some(span), Some(((first, _), before))) if first > before => {
+                *span = (span.0.min(batch.span_us.0), span.1.max(batch.span_us.1));
+            }
+            _ => stretches.push(batch.span_us),
+        }
+        last_person = persons.map(|(_, last)| last);
+    }
+    stretches
 }
 
 /// By period, whether more than one of these stretches of time touches it.

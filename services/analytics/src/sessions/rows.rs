@@ -9,11 +9,11 @@ use segue_proto::analytics::v1 as pb;
 use super::count::{self, SESSION_BYTES};
 use super::plan::Plan;
 use crate::leaves::key::{Cell, SessionCell, SessionFigure, ValueProto};
-use crate::leaves::{Cost, Row, Rows, selection};
+use crate::leaves::{Cost, Row, Rows, persons_by_chunk, selection};
 use crate::pass::{NOBODY, Selector, Within};
 use crate::question::time::RangeUs;
 use crate::question::{Context, QueryError};
-use crate::scan::{PERSONS_PER_CHUNK, ScanStats};
+use crate::scan::ScanStats;
 use crate::sql::selection::Selection;
 
 /// What a request reads, but for the ends of sessions that go on after the range.
@@ -59,18 +59,8 @@ fn write_figures(group: &[ValueProto], period: u32, figures: &Figures, out: &mut
     for duration_us in figures.durations_us() {
         out.add(&durations, Some(duration_us.cast_signed()), 1)?;
     }
-    let mut persons: RoaringBitmap = figures.persons().iter().copied().collect();
-    while let Some(first) = persons.min() {
-        let start = first / PERSONS_PER_CHUNK * PERSONS_PER_CHUNK;
-        let chunk = start..=start.saturating_add(PERSONS_PER_CHUNK - 1);
-        let mut of_chunk = RoaringBitmap::new();
-        of_chunk.insert_range(chunk.clone());
-        of_chunk &= &persons;
-        persons.remove_range(chunk);
-        let mut bytes = Vec::with_capacity(of_chunk.serialized_size());
-        // A vector takes all bytes that there are.
-        of_chunk.serialize_into(&mut bytes).map_err(|_| QueryError::BrokeOff)?;
-        out.add(&key(SessionFigure::Persons, bytes), None, of_chunk.len())?;
+    for (bytes, count) in persons_by_chunk(figures.persons().iter().copied().collect()) {
+        out.add(&key(SessionFigure::Persons, bytes), None, count)?;
     }
     Ok(())
 }

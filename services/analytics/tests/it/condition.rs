@@ -5,7 +5,7 @@ mod attributes;
 mod cases;
 mod on_the_index;
 mod reference;
-mod same_as_reference;
+pub mod same_as_reference;
 mod sequences;
 mod validation;
 

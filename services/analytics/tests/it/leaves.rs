@@ -10,18 +10,22 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::collect;
 use datafusion_proto::bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec};
 use proptest::prelude::*;
+use proptest::sample::subsequence;
 use proptest::test_runner::{Config, TestRunner};
+use prost_types::Timestamp;
 use segue_analytics::leaves::{Answer, Asked, Finished, Inquiry, InquiryError, answer};
 use segue_analytics::question::{Context, QueryError, QueryLimits};
 use segue_analytics::scan::Snapshot;
 use segue_analytics::sql::{PlanCodec, SqlLimits, session};
-use segue_analytics::{funnel, path, retention, sessions};
-use segue_proto::analytics::v1::{ExecutionStats, QueryFunnelRequest};
+use segue_analytics::{funnel, path, persons, retention, sessions};
+use segue_proto::analytics::v1::select_persons_request::Who;
+use segue_proto::analytics::v1::{CountPersonsRequest, ExecutionStats, QueryFunnelRequest, SelectPersonsRequest};
 use segue_proto::events::v1::ResolvedEvent;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::replica;
+use crate::condition::same_as_reference as conditions;
 use crate::events::{DAY_US, START_US, did};
 use crate::funnel::same_as_reference as funnel_questions;
 use crate::path::same_as_reference as path_questions;
@@ -73,6 +77,31 @@ fn any_sessions() -> impl Strategy<Value = Case> {
         .prop_map(|(events, question)| (snapshot(&far_apart(events), question.watermark), Asked::Sessions(question.request())))
 }
 
+fn any_persons() -> impl Strategy<Value = Case> {
+    let within = prop::option::of(subsequence(conditions::PERSONS.to_vec(), 0..8));
+    let moment = (prop::option::of(conditions::any_now()), 0_i64..1_800);
+    let form = (any::<bool>(), any::<bool>(), 0_i32..3);
+    let events = prop::collection::vec(conditions::any_event(), 0..60);
+    (events, conditions::any_condition(), within, moment, form).prop_map(|(mut events, condition, within, (as_of, hour), form)| {
+        events.push(conditions::knows_all());
+        let watermark_us = START_US + (hour - 900) * DAY_US / 24;
+        let within = within.map(|persons| conditions::bytes_of(&persons)).unwrap_or_default();
+        let as_of = as_of.map(timestamp);
+        let (counts, bitmap, page_size) = form;
+        let asked = if counts {
+            Asked::Count(CountPersonsRequest { condition: Some(condition), as_of, within, ..CountPersonsRequest::default() })
+        } else {
+            let who = Some(Who::Condition(condition));
+            Asked::Select(SelectPersonsRequest { who, as_of, within, bitmap, page_size, ..SelectPersonsRequest::default() })
+        };
+        (snapshot(&events, watermark_us), asked)
+    })
+}
+
+fn timestamp(us: i64) -> Timestamp {
+    Timestamp { seconds: us.div_euclid(1_000_000), nanos: (us.rem_euclid(1_000_000) * 1000) as i32 }
+}
+
 /// The answer of one process.
 fn alone(snapshot: &Snapshot, asked: &Asked) -> Result<Answer, QueryError> {
     let cancel = CancellationToken::new();
@@ -82,6 +111,8 @@ fn alone(snapshot: &Snapshot, asked: &Asked) -> Result<Answer, QueryError> {
         Asked::Retention(request) => Answer::Retention(retention::query(&context, request)?),
         Asked::Path(request) => Answer::Path(path::query(&context, request)?),
         Asked::Sessions(request) => Answer::Sessions(sessions::query(&context, request)?),
+        Asked::Count(request) => Answer::Count(persons::count(&context, request)?),
+        Asked::Select(request) => Answer::Select(persons::select(&context, request)?),
     }))
 }
 
@@ -92,6 +123,8 @@ fn untimed(mut answer: Answer) -> Answer {
         Answer::Retention(answer) => &mut answer.stats,
         Answer::Path(answer) => &mut answer.stats,
         Answer::Sessions(answer) => &mut answer.stats,
+        Answer::Count(answer) => &mut answer.stats,
+        Answer::Select(answer) => &mut answer.stats,
     };
     *stats = stats.take().map(|stats| ExecutionStats { seconds: 0.0, ..stats });
     answer
@@ -156,6 +189,11 @@ fn sessions_by_plans_are_those_of_one_pass() {
     compare(150, &any_sessions());
 }
 
+#[test]
+fn persons_of_conditions_by_plans_are_those_of_one_pass() {
+    compare(150, &any_persons());
+}
+
 /// Many persons who did two things, each in a time of their own, with a value that only few share.
 fn many() -> Arc<Snapshot> {
     let events = (0..30_000_u32).flat_map(|person| {
@@ -174,8 +212,7 @@ fn many() -> Arc<Snapshot> {
 fn many_questions() -> [Asked; 3] {
     use segue_proto::analytics::v1 as pb;
     use segue_proto::query::v1::{EventSelector, Field, TimeRange, field};
-    let time = |us: i64| Some(prost_types::Timestamp { seconds: us / 1_000_000, nanos: 0 });
-    let range = Some(TimeRange { start: time(START_US), end: time(START_US + DAY_US) });
+    let range = Some(TimeRange { start: Some(timestamp(START_US)), end: Some(timestamp(START_US + DAY_US)) });
     let on = |name: &str| Some(EventSelector { events: vec![name.to_owned()], filter: None });
     let source = || Field { field: Some(field::Field::Dimension("source".to_owned())) };
     let step = |name: &str| pb::FunnelStep { on: on(name), ..pb::FunnelStep::default() };
@@ -231,7 +268,7 @@ fn a_leaf_finds_no_snapshot_of_another_tenant() {
 #[test]
 fn persons_are_judged_by_the_watermark_of_who_was_asked_or_by_an_earlier_one_of_who_answers() {
     let mut runner = TestRunner::new(Config::with_cases(60));
-    let strategy = (prop_oneof![any_funnel(), any_retention(), any_sessions()], 0_i64..9, 0_i64..9);
+    let strategy = (prop_oneof![any_funnel(), any_retention(), any_sessions(), any_persons()], 0_i64..9, 0_i64..9);
     let checked = runner.run(&strategy, |((snapshot, asked), here, there)| {
         let before = |days: i64| Arc::new(snapshot.as_of(snapshot.watermark_us() - days * DAY_US));
         let found = RUNTIME.block_on(by_bytes(&(before(here), asked.clone()), &before(there))).expect("an answer");

@@ -19,8 +19,8 @@ pub(in crate::report) struct Band<'b> {
     pub(in crate::report) persons: Range<u32>,
     /// At most so many rows.
     pub(in crate::report) rows: usize,
-    /// By period: whether more than one batch may have rows in it. Within a batch the rows of a person are adjacent, and persons
-    /// ascend.
+    /// By period: whether rows in it may come in batches that have persons in common. Within a batch the rows of a person are
+    /// adjacent, and persons ascend.
     pub(in crate::report) shared: &'b [bool],
 }
 

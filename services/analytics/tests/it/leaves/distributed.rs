@@ -27,7 +27,13 @@ fn compare(cases: u32, strategy: &impl Strategy<Value = Case>) -> u32 {
 
 #[test]
 fn questions_over_workers_are_answered_as_in_one_pass() {
-    let distributed = [compare(12, &any_funnel()), compare(12, &any_retention()), compare(12, &any_path()), compare(12, &any_sessions())];
+    let distributed = [
+        compare(12, &any_funnel()),
+        compare(12, &any_retention()),
+        compare(12, &any_path()),
+        compare(12, &any_sessions()),
+        compare(12, &any_persons()),
+    ];
     assert!(distributed.iter().all(|plans| *plans >= 6), "{distributed:?}");
 }
 

@@ -11,8 +11,7 @@ use crate::rig::Rig;
 
 /// A funnel, retention and paths over the events of sessions.
 fn others() -> [Asked; 4] {
-    let time = |us: i64| Some(prost_types::Timestamp { seconds: us / 1_000_000, nanos: 0 });
-    let range = Some(TimeRange { start: time(START_US - DAY_US), end: time(START_US + 2 * DAY_US) });
+    let range = Some(TimeRange { start: Some(timestamp(START_US - DAY_US)), end: Some(timestamp(START_US + 2 * DAY_US)) });
     let on = |name: &str| Some(EventSelector { events: vec![name.to_owned()], filter: None });
     let platform = || Some(Field { field: Some(field::Field::Dimension("platform".to_owned())) });
     let step = |name: &str| pb::FunnelStep { on: on(name), ..pb::FunnelStep::default() };
