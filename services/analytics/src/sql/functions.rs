@@ -4,7 +4,7 @@
 //! To add one: its name here, and a line in `growth` if its result can be larger than its arguments.
 
 /// Names as DataFusion has them; their aliases come with them.
-const ALLOWED: [&str; 136] = [
+const ALLOWED: [&str; 128] = [
     // What is missing or null.
     "coalesce",
     "greatest",
@@ -61,16 +61,12 @@ const ALLOWED: [&str; 136] = [
     "concat",
     "concat_ws",
     "contains",
-    "decode",
-    "digest",
-    "encode",
     "ends_with",
     "find_in_set",
     "initcap",
     "left",
     "lower",
     "ltrim",
-    "md5",
     "octet_length",
     "overlay",
     "regexp_count",
@@ -82,10 +78,6 @@ const ALLOWED: [&str; 136] = [
     "reverse",
     "right",
     "rtrim",
-    "sha224",
-    "sha256",
-    "sha384",
-    "sha512",
     "split_part",
     "starts_with",
     "strpos",
@@ -165,9 +157,9 @@ mod tests {
     fn every_name_is_that_of_a_function() {
         let known: HashSet<String> =
             SessionStateDefaults::default_scalar_functions().iter().map(|function| function.name().to_owned()).collect();
-        for name in ALLOWED.into_iter().filter(|name| *name != super::super::growth::CONCATENATION) {
-            assert!(known.contains(name), "{name}");
-        }
+        let own = [super::super::growth::CONCATENATION];
+        let unknown: Vec<&str> = ALLOWED.into_iter().filter(|name| !own.contains(name) && !known.contains(*name)).collect();
+        assert_eq!(unknown, Vec::<&str>::new());
         assert_eq!(ALLOWED.iter().collect::<HashSet<_>>().len(), ALLOWED.len());
     }
 }

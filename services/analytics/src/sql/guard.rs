@@ -188,6 +188,10 @@ impl Visitor for Check {
                     None => ControlFlow::Continue(()),
                 }
             }
+            // Planning walks every field of a type, so this comes before planning.
+            Expr::Struct { .. } | Expr::Dictionary(_) | Expr::Map(_) | Expr::Tuple(_) | Expr::Named { .. } => {
+                refuse("a struct that is made in the statement".to_owned(), "each level of them may double the fields; name the columns")
+            }
             Expr::Rollup(columns) | Expr::GroupingSets(columns) => {
                 self.grouping_columns += columns.iter().map(Vec::len).sum::<usize>().max(columns.len());
                 if self.grouping_columns > GROUPING_COLUMNS_MAX {

@@ -55,6 +55,7 @@ pub async fn in_every_layout(
     }
     let life = rig.start().await;
     let compare_with = async |life: &Life, events: &[ResolvedEvent], layout| {
+        eventually("the log was looked at", || async { life.snapshot(tenant).watermark_us() > 0 }).await;
         let order: HashMap<String, u64> = stored(life, tenant).await.into_iter().map(|(id, _, sequence)| (id, sequence)).collect();
         assert_eq!(order.len(), events.len(), "{layout}");
         let mut events = events.to_vec();

@@ -116,17 +116,18 @@ fn alone(snapshot: &Snapshot, asked: &Asked) -> Result<Answer, QueryError> {
     }))
 }
 
-/// All of it but how long it took.
+/// All of it but how long it took; of conditions also without what was read, which is less where a part of one decides for all persons at
+/// hand.
 fn untimed(mut answer: Answer) -> Answer {
-    let stats = match &mut answer {
-        Answer::Funnel(answer) => &mut answer.stats,
-        Answer::Retention(answer) => &mut answer.stats,
-        Answer::Path(answer) => &mut answer.stats,
-        Answer::Sessions(answer) => &mut answer.stats,
-        Answer::Count(answer) => &mut answer.stats,
-        Answer::Select(answer) => &mut answer.stats,
+    let (stats, is_condition) = match &mut answer {
+        Answer::Funnel(answer) => (&mut answer.stats, false),
+        Answer::Retention(answer) => (&mut answer.stats, false),
+        Answer::Path(answer) => (&mut answer.stats, false),
+        Answer::Sessions(answer) => (&mut answer.stats, false),
+        Answer::Count(answer) => (&mut answer.stats, true),
+        Answer::Select(answer) => (&mut answer.stats, true),
     };
-    *stats = stats.take().map(|stats| ExecutionStats { seconds: 0.0, ..stats });
+    *stats = stats.take().filter(|_| !is_condition).map(|stats| ExecutionStats { seconds: 0.0, ..stats });
     answer
 }
 

@@ -192,6 +192,7 @@ fn every_number_turns_into_its_persons() {
     let bracketed = QueryRetentionRequest {
         mode: RetentionMode::Bracket as i32,
         brackets: vec![RetentionBracket { start: 2, end: 3 }],
+        cells: 0,
         ..response.options.clone().expect("options")
     };
     for request in [response.options.as_ref().expect("options"), &bracketed] {
