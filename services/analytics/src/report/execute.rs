@@ -74,6 +74,7 @@ struct Scratch {
     some: Rows,
     groups: Vec<u32>,
     seen: Observations,
+    sums: plain::Sums,
 }
 
 impl<'p> Execution<'p> {
@@ -156,7 +157,7 @@ impl<'p> Execution<'p> {
         let metrics: Vec<usize> = masks.iter().map(|(metric, _)| *metric).collect();
         let by_text = texts.map(|texts| ByText::new(texts, &self.grouper));
         let pass = &mut self.passes[pass];
-        if !plain::add(plan, &metrics, pass, cells, span_us, by_text).map_err(|_: Overflow| QueryError::Overflow)? {
+        if !plain::add(plan, &metrics, pass, cells, span_us, by_text, &mut self.scratch.sums).map_err(|_: Overflow| QueryError::Overflow)? {
             return Ok(false);
         }
         for metric in metrics {

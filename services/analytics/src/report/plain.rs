@@ -8,10 +8,9 @@ use super::execute::Pass;
 use super::grouping::Grouper;
 use super::metric::{Measure, MetricPlan};
 use super::plan::Plan;
-use super::tally::{Exclusive, Plain};
+use super::tally::{Exclusive, Plain, Slot};
 use crate::filter::cells::{BatchCells, Cells, TextCells};
 use crate::filter::fields::Place;
-use crate::question::time::Periods;
 
 /// What the loop reads and adds to.
 #[derive(Default)]
@@ -59,8 +58,13 @@ pub(super) fn add(
     batch: &BatchCells<'_>,
     span_us: (i64, i64),
     by_text: Option<ByText<'_>>,
+    sums: &mut Sums,
 ) -> Result<bool, Overflow> {
     let Pass { periods, tallies, seen, .. } = pass;
+    if seen.len().saturating_mul(periods.len()) > batch.len {
+        // Too many cells for so few rows.
+        return Ok(false);
+    }
     let range = periods.range();
     let period_at = |time: i64| periods.index_of(time.clamp(range.start, range.end - 1)) as usize;
     let touched = period_at(span_us.0)..=period_at(span_us.1);
@@ -76,15 +80,19 @@ pub(super) fn add(
             let Some(()) = tally.plain(touched.clone()).and_then(|plain| sinks.take(metric, plain, batch)) else { return Ok(false) };
         }
     }
-    let has_overflown = match (times, &by_text) {
-        (Some(times), Some(text)) => {
-            walk(batch.len, |row| text.groups[text.codes[row] as usize], |row| periods.index_of(times[row]), periods, seen, sinks)
+    let (len, size) = (batch.len, (seen.len(), periods.len()));
+    let period_of = |times: &[i64], row: usize| periods.index_of(times[row]);
+    match (times, &by_text) {
+        (Some(times), Some(ByText { codes, groups })) => {
+            let codes = &codes[..len];
+            sums.add(len, |row| groups[codes[row] as usize], |row| period_of(times, row), size, &mut sinks);
         }
-        (Some(times), None) => walk(batch.len, |_| 0, |row| periods.index_of(times[row]), periods, seen, sinks),
-        (None, Some(text)) => walk(batch.len, |row| text.groups[text.codes[row] as usize], |_| 0, periods, seen, sinks),
-        (None, None) => walk(batch.len, |_| 0, |_| 0, periods, seen, sinks),
-    };
-    if has_overflown { Err(Overflow) } else { Ok(true) }
+        (Some(times), None) => sums.add(len, |_| 0, |row| period_of(times, row), size, &mut sinks),
+        (None, Some(ByText { codes, groups })) => sums.add(len, |row| groups[codes[row] as usize], |_| 0, size, &mut sinks),
+        (None, None) => sums.add(len, |_| 0, |_| 0, size, &mut sinks),
+    }
+    sums.put(periods.len(), seen, sinks);
+    if sums.has_overflown { Err(Overflow) } else { Ok(true) }
 }
 
 /// A sum left 128 bits.
@@ -122,37 +130,79 @@ impl<'s> Sinks<'s> {
     }
 }
 
-/// Whether a sum left 128 bits.
-#[inline(always)]
-fn walk(
-    len: usize,
-    group_of: impl Fn(usize) -> u32,
-    period_of: impl Fn(usize) -> u32,
-    periods: &Periods,
-    seen: &mut [bool],
-    sinks: Sinks<'_>,
-) -> bool {
-    let Sinks { mut count, mut sum, mut persons } = sinks;
-    let periods = periods.len() as u32;
-    let mut has_overflown = false;
-    for row in 0..len {
-        let (group, period) = (group_of(row), period_of(row));
-        let cell = (group * periods + period) as usize;
-        seen[group as usize] = true;
-        if let Some(count) = &mut count {
-            count[cell] += 1;
-        }
-        if let Some((sums, values)) = &mut sum {
-            let (total, over) = sums[cell].overflowing_add(values[row]);
-            sums[cell] = total;
-            has_overflown |= over;
-        }
-        if let Some((exclusive, numbers)) = &mut persons {
-            let number = numbers[row];
-            exclusive.cells[cell].add(number);
-            exclusive.by_period[period as usize].add(number);
-            exclusive.mark(group, number);
+/// What the rows of one batch come to in one cell: beside each other, so that a row touches one line of the cache.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    sum: i128,
+    rows: u32,
+    persons: Slot,
+}
+
+/// Sums of the batch in hand by cell, and its persons by period; kept for their memory.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    cells: Vec<Cell>,
+    by_period: Vec<Slot>,
+    has_overflown: bool,
+}
+
+impl Sums {
+    /// Adds up a batch. Persons ascend.
+    #[inline(always)]
+    fn add(
+        &mut self,
+        len: usize,
+        group_of: impl Fn(usize) -> u32,
+        period_of: impl Fn(usize) -> u32,
+        (groups, periods): (usize, usize),
+        sinks: &mut Sinks<'_>,
+    ) {
+        self.cells.clear();
+        self.cells.resize(groups * periods, Cell::default());
+        self.by_period.clear();
+        self.by_period.resize(periods, Slot::default());
+        self.has_overflown = false;
+        let values = sinks.sum.as_ref().map(|(_, values)| &values[..len]);
+        let mut persons = sinks.persons.as_mut().map(|(exclusive, numbers)| (exclusive, &numbers[..len]));
+        for row in 0..len {
+            let (group, period) = (group_of(row), period_of(row));
+            let cell = &mut self.cells[group as usize * periods + period as usize];
+            cell.rows += 1;
+            if let Some(values) = values {
+                let (sum, over) = cell.sum.overflowing_add(values[row]);
+                cell.sum = sum;
+                self.has_overflown |= over;
+            }
+            if let Some((exclusive, numbers)) = &mut persons {
+                let number = numbers[row];
+                cell.persons.add(number);
+                self.by_period[period as usize].add(number);
+                exclusive.mark(group, number);
+            }
         }
     }
-    has_overflown
+
+    /// Puts the batch's sums to those of the report.
+    fn put(&mut self, periods: usize, seen: &mut [bool], sinks: Sinks<'_>) {
+        let Sinks { mut count, mut sum, mut persons } = sinks;
+        for (at, cell) in self.cells.iter().enumerate().filter(|(_, cell)| cell.rows > 0) {
+            seen[at / periods] = true;
+            if let Some(count) = &mut count {
+                count[at] += u64::from(cell.rows);
+            }
+            if let Some((sums, _)) = &mut sum {
+                let (total, over) = sums[at].overflowing_add(cell.sum);
+                sums[at] = total;
+                self.has_overflown |= over;
+            }
+            if let Some((exclusive, _)) = &mut persons {
+                exclusive.cells[at].follow(cell.persons);
+            }
+        }
+        if let Some((exclusive, _)) = &mut persons {
+            for (all, of_batch) in exclusive.by_period.iter_mut().zip(&self.by_period) {
+                all.follow(*of_batch);
+            }
+        }
+    }
 }

@@ -39,6 +39,14 @@ impl Slot {
         self.count += u32::from(self.last != person);
         self.last = person;
     }
+
+    /// Puts a count of other persons, who come later, to this one.
+    #[inline]
+    pub(in crate::report) fn follow(&mut self, other: Slot) {
+        if other.count > 0 {
+            *self = Slot { last: other.last, count: self.count + other.count };
+        }
+    }
 }
 
 /// Distinct persons per cell, group and period, and in all.

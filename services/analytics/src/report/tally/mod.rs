@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
-pub(in crate::report) use banded::{Band, Exclusive};
+pub(in crate::report) use banded::{Band, Exclusive, Slot};
 pub(in crate::report) use counts::BandMarks;
 
 use crate::exact::ExactDouble;
