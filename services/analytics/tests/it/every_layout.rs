@@ -6,11 +6,18 @@ use std::collections::HashMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{UInt32Type, UInt64Type};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use segue_analytics::scan::{Column, ScanRequest};
 use segue_model::TenantId;
 use segue_proto::events::v1::ResolvedEvent;
 
 use crate::rig::{ALL_TIMES, Life, Rig, eventually};
+
+/// A value, the same in every run.
+pub fn draw<T: std::fmt::Debug>(runner: &mut TestRunner, strategy: impl Strategy<Value = T>) -> T {
+    strategy.new_tree(runner).expect("a value").current()
+}
 
 /// Person numbers as they should be read after these merges.
 fn redirect(events: &mut [ResolvedEvent], merges: &[(u32, u32)]) {

@@ -1,17 +1,14 @@
 //! The same conditions over a running index: tail, files, both, and with merged persons.
 
 use chrono_tz::Tz;
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::Strategy;
 use proptest::test_runner::TestRunner;
 
 use super::reference::World;
 use super::same_as_reference::{PERSONS, any_condition, any_event, check, knows_all};
 use super::*;
+use crate::every_layout::draw;
 use crate::rig::{Life, Rig, eventually, tenant};
-
-fn draw<T: std::fmt::Debug>(runner: &mut TestRunner, strategy: impl Strategy<Value = T>) -> T {
-    strategy.new_tree(runner).expect("a value").current()
-}
 
 /// Asks the index's snapshot and compares each answer with the reference over `events`.
 async fn compare_all(life: &Life, events: &[ResolvedEvent], conditions: &[Condition], stage: &str) {

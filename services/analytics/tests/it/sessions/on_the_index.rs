@@ -1,16 +1,11 @@
 //! The same answers from whatever layout the events lie in.
 
-use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use super::same_as_reference::{Question, any_event, any_question};
 use super::*;
-use crate::every_layout::in_every_layout;
+use crate::every_layout::{draw, in_every_layout};
 use crate::rig::{Rig, tenant};
-
-fn draw<T: std::fmt::Debug>(runner: &mut TestRunner, strategy: impl Strategy<Value = T>) -> T {
-    strategy.new_tree(runner).expect("a value").current()
-}
 
 fn compare(snapshot: &Snapshot, events: &[ResolvedEvent], questions: &[Question], layout: &str) {
     for (number, question) in questions.iter().enumerate() {
