@@ -36,11 +36,11 @@ impl Load {
         self.acknowledged.lock().last().map_or(0, |(_, events)| *events)
     }
 
-    /// Events that were acknowledged before a moment.
-    pub(crate) fn acknowledged_before(&self, time_us: i64) -> u64 {
+    /// When the first event beyond so many was acknowledged; the end of time if none was yet.
+    pub(crate) fn acknowledged_at(&self, events: u64) -> i64 {
         let history = self.acknowledged.lock();
-        let before = history.partition_point(|(at, _)| *at < time_us);
-        before.checked_sub(1).and_then(|at| history.get(at)).map_or(0, |(_, events)| *events)
+        let reached = history.partition_point(|(_, acknowledged)| *acknowledged <= events);
+        history.get(reached).map_or(i64::MAX, |(at, _)| *at)
     }
 
     /// Events that were sent so far, acknowledged or not.

@@ -1,8 +1,9 @@
 //! Reading while writing: how long questions take while events come in, compared with when none do, and whether each answer is
 //! one state of the index.
 //!
-//! An answer says up to when it is complete (its watermark). It must hold at least what was acknowledged before that moment and at
-//! most what was sent, and its parts must add up to its total.
+//! An answer says up to when it is complete (its watermark): it holds what identity had passed on by then. What was acknowledged before
+//! may still be with identity, and how long before is measured (`behind_max_ms`). An answer must hold at most what was sent and never
+//! less than the one before, and its parts must add up to its total.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,9 @@ pub(crate) struct LiveArgs {
 #[derive(Default)]
 struct Asked {
     sorted_ms: Vec<f64>,
-    /// Answers that lacked what was acknowledged before their watermark, or whose parts did not add up.
+    /// How long before an answer's watermark the first event was acknowledged that it lacks, in microseconds.
+    behind_us: i64,
+    /// Answers that held more than was sent or less than the one before, or whose parts did not add up.
     wrong: u64,
 }
 
@@ -82,6 +85,7 @@ pub(crate) async fn run(args: &LiveArgs) -> anyhow::Result<Vec<Figures>> {
         ("live_p50_ms", json!(live.at(0.5))),
         ("live_p95_ms", json!(live.at(0.95))),
         ("answers", json!(live.sorted_ms.len())),
+        ("behind_max_ms", json!(live.behind_us.max(0) / 1_000)),
         ("inconsistent", json!(live.wrong + idle.wrong)),
     ]])
 }
@@ -102,20 +106,20 @@ async fn settle(keys: &TenantKeys) -> anyhow::Result<()> {
 /// Asks the report of all events, one answer after another.
 async fn ask(keys: &TenantKeys, load: &Load, is_done: impl Fn(&Asked) -> bool) -> anyhow::Result<Asked> {
     let mut asked = Asked::default();
+    let mut before = 0;
     while !is_done(&asked) {
         let started = Instant::now();
         let answer = keys.gateway.analytics().query_events(by_event()).await?.into_inner();
         asked.sorted_ms.push(started.elapsed().as_secs_f64() * 1e3);
         let watermark = answer.options.as_ref().and_then(|options| options.watermark).context("an answer has no watermark")?;
-        let least = load.acknowledged_before(watermark.seconds * 1_000_000 + i64::from(watermark.nanos) / 1_000);
+        let watermark_us = watermark.seconds * 1_000_000 + i64::from(watermark.nanos) / 1_000;
         let (total, parts) = totals(&answer).context("an answer has no total")?;
-        if total < least || total > load.sent() || total != parts {
-            eprintln!(
-                "{total} events of which {parts} are in groups; {least} were acknowledged before the watermark, {} sent",
-                load.sent()
-            );
+        asked.behind_us = asked.behind_us.max(watermark_us.saturating_sub(load.acknowledged_at(total)));
+        if total < before || total > load.sent() || total != parts {
+            eprintln!("{total} events of which {parts} are in groups, after {before}; {} were sent", load.sent());
             asked.wrong += 1;
         }
+        before = total;
     }
     asked.sorted_ms.sort_by(f64::total_cmp);
     Ok(asked)
