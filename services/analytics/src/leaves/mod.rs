@@ -1,6 +1,5 @@
 //! Behavioural questions and conditions as leaves of plans: each partition asks some persons, and ordinary aggregation adds up what they
-//! say.
-//! (Event reports are not among them: distinct devices, sessions and accounts do not add up over persons.)
+//! say. (Event reports are not among them: distinct devices, sessions and accounts do not add up over persons.)
 //!
 //! | module | does |
 //! |---|---|
@@ -16,22 +15,18 @@
 //! # What is exact
 //!
 //! Persons are in one partition each, so counts and multisets of durations add up. Keys say values and names, never the codes of one
-//! process.
-//! Whatever needs everybody (which groups are shown and which are `other`, medians, distributions, rates) is decided over the sum, by the
-//! same
-//! code that answers in one process. Two kinds of numbers do not simply add up:
+//! process. Whatever needs everybody (which groups are shown and which are `other`, medians, distributions, rates) is decided over the
+//! sum, by the same code that answers in one process. Two kinds of numbers do not simply add up:
 //!
 //! - Distinct persons of several groups or periods together (sessions): each cell lists its persons as bitmaps, a row per chunk, which
-//!   are united
-//!   over the sum. That is what one process keeps as well, and less than the durations take.
+//!   are united over the sum. That is what one process keeps as well, and less than the durations take.
 //! - Nodes of paths beyond the shown ones: edges to `$other` are only known once it is known who is shown. Where
 //!   [`segue_engine::path::Question`] needs a second pass, the first sum gives another [`Inquiry`], which names the nodes that are shown.
 //!
 //! # Replicas
 //!
 //! Each replica asks its own snapshot. All judge by the watermark of the one that was asked, or by their own if they have not come that
-//! far;
-//! the answer names the least of them. A property that a replica has not seen yet is one that it refuses.
+//! far; the answer names the least of them. A property that a replica has not seen yet is one that it refuses.
 //!
 //! # Limits
 //!
@@ -101,8 +96,7 @@ impl Inquiry {
     }
 
     /// The plan whose rows [`Inquiry::finish`] takes: the leaf, and `SUM(amount) GROUP BY key, us` above it. The session decides into how
-    /// many
-    /// parts persons are cut and where they are asked.
+    /// many parts persons are cut and where they are asked.
     pub async fn plan(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         table::plan(self, state).await
     }
