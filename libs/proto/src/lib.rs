@@ -28,5 +28,6 @@ package! {
     ingest = "segue.ingest.v1",
     identity = "segue.identity.v1",
     analytics = "segue.analytics.v1",
+    audience = "segue.audience.v1",
     tenancy = "segue.tenancy.v1",
 }

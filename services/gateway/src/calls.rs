@@ -10,7 +10,8 @@ use prost_types::FileDescriptorSet;
 use segue_model::Module;
 
 /// RPCs between services, which the outside must not reach.
-const INTERNAL: [&str; 3] = [
+const INTERNAL: [&str; 4] = [
+    "/segue.analytics.v1.AnalyticsService/EvaluateConditions",
     "/segue.ingest.v1.IngestService/Collect",
     "/segue.identity.v1.IdentityService/ResolveBatch",
     "/segue.tenancy.v1.TenancyService/WatchTenants",
