@@ -1,5 +1,6 @@
 //! The vocabulary of Segue: ids, time, money, dimensions, modules, error codes. No I/O, no gRPC.
 
+pub mod bucket;
 pub mod calendar;
 pub mod catalogue;
 pub mod clock;

@@ -3,18 +3,17 @@
 //! - [`Window`]: which times count as seen from *now*, and when an event stops counting ([`Window::leaves_at`]).
 //! - [`Days`]: the calendar day of an event, for counting different days.
 //! - [`latest_sequence`]: one thing after the other.
-//! - [`Buckets`]: stable draws.
+//! - [`Buckets`]: stable draws (a rule that other services need too).
 //!
 //! Aggregates (counts, sums, firsts and lasts) are added up where the columns are, in analytics.
 
-mod bucket;
 mod days;
 mod sequence;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use bucket::{BUCKETS, Buckets};
+pub use segue_model::bucket::{BUCKETS, Buckets};
 pub use days::Days;
 pub use sequence::{STEPS_MAX, latest_sequence};
 pub use window::{Span, Window};
