@@ -102,6 +102,16 @@ impl Definitions {
     pub(crate) async fn list_changes(&self, _tenant: &TenantId) -> Result<Vec<ListChange>, AudienceError> {
         Err(AudienceError::Stopping)
     }
+
+    /// Forgets changes of lists that live membership has dealt with, in its transaction.
+    pub(crate) async fn forget_list_changes(
+        &self,
+        _tx: &mut segue_store::Tx,
+        _tenant: &TenantId,
+        _marks: &[(String, u64)],
+    ) -> Result<(), AudienceError> {
+        Err(AudienceError::Stopping)
+    }
 }
 
 /// Persons put on or taken off a list.
