@@ -1,4 +1,4 @@
--- Segments and audiences. `kind` is 'segment' or 'audience'.
+-- Segments and audiences as they are now. `kind` is 'segment' or 'audience'.
 CREATE TABLE definition (
     tenant      TEXT NOT NULL,
     kind        TEXT NOT NULL,
@@ -8,6 +8,12 @@ CREATE TABLE definition (
     -- 'live' or 'snapshot'; of audiences.
     mode        TEXT NOT NULL,
     version     BIGINT NOT NULL,
+    -- Encoded segue.query.v1.Condition.
+    condition   BYTEA NOT NULL,
+    -- Hundredths of a percent; of audiences.
+    holdout     BIGINT NOT NULL,
+    -- IANA; empty: the tenant's. Of audiences.
+    time_zone   TEXT NOT NULL,
     -- Counts changes of any kind; the etag.
     revision    BIGINT NOT NULL,
     archived    BOOLEAN NOT NULL,
@@ -22,11 +28,8 @@ CREATE TABLE definition_version (
     kind       TEXT NOT NULL,
     id         TEXT NOT NULL,
     version    BIGINT NOT NULL,
-    -- Encoded segue.query.v1.Condition.
     condition  BYTEA NOT NULL,
-    -- Hundredths of a percent.
     holdout    BIGINT NOT NULL,
-    -- IANA; empty: the tenant's.
     time_zone  TEXT NOT NULL,
     created_us BIGINT NOT NULL,
     PRIMARY KEY (tenant, kind, id, version)

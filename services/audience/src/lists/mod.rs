@@ -1,5 +1,8 @@
 //! Static lists.
 
+pub(crate) mod chunks;
+pub(crate) mod store;
+
 use segue_proto::audience::v1::{
     ArchiveListRequest, ChangeListMembersRequest, ChangeListMembersResponse, CreateListRequest, GetListRequest, ImportListMembersRequest,
     ImportListMembersResponse, List, ListListsRequest, ListListsResponse,

@@ -1,0 +1,198 @@
+//! Definitions as the rest of the service reads them: audiences with everything that they refer to put in place.
+//!
+//! `graph` is everything that a tenant defined, `expand` puts segments and audiences in place, `resolve` the persons of lists and of kinds
+//! of identifiers, `store` reads.
+
+pub(crate) mod expand;
+pub(crate) mod graph;
+mod resolve;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use prost::Message;
+use roaring::RoaringBitmap;
+use segue_model::{Clock, FieldViolation, TenantId};
+use segue_proto::query::v1::Condition;
+use segue_store::{Db, Tx};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::Config;
+use crate::error::{AudienceError, Kind};
+use crate::peers::Peers;
+use expand::Limits;
+use graph::{Definition, Graph};
+
+pub(crate) use resolve::SET_BYTES_MAX;
+
+/// How the members of an audience come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Kept true at every moment.
+    Live,
+    /// Of the last evaluation on request.
+    Snapshot,
+}
+
+/// A condition in which segments and audiences are put in place of what refers to them. Lists and kinds of identifiers are still nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expanded {
+    pub(crate) condition: Condition,
+    /// Lists that it refers to.
+    pub(crate) lists: BTreeSet<String>,
+    /// Kinds of identifiers that it asks about.
+    pub(crate) identifier_kinds: BTreeSet<String>,
+    pub(crate) nodes: u32,
+}
+
+/// An audience that is not archived.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) id: String,
+    pub(crate) version: u32,
+    pub(crate) mode: Mode,
+    /// Buckets below this number are held out.
+    pub(crate) holdout: u32,
+    /// IANA; empty: the tenant's.
+    pub(crate) time_zone: String,
+    pub(crate) expanded: Arc<Expanded>,
+    /// Of everything that decides who meets the condition (condition, zone), but for the persons of lists, who holds which identifier,
+    /// and the holdout. 16 hexadecimal digits.
+    pub(crate) fingerprint: String,
+}
+
+/// The definitions of all tenants. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Definitions {
+    pub(crate) config: Arc<Config>,
+    pub(crate) db: Db,
+    pub(crate) peers: Peers,
+    pub(crate) clock: Arc<dyn Clock>,
+    changed: Arc<tokio::sync::Notify>,
+}
+
+impl Definitions {
+    pub(crate) fn new(config: Arc<Config>, db: Db, peers: Peers, clock: Arc<dyn Clock>) -> Self {
+        Self { config, db, peers, clock, changed: Arc::default() }
+    }
+
+    /// Rung when definitions or lists of any tenant were changed through this process; a ring that nobody waits for is kept for the next who
+    /// does. Use [`Definitions::changes`] to see whose.
+    pub(crate) fn changed(&self) -> Arc<tokio::sync::Notify> {
+        self.changed.clone()
+    }
+
+    /// Says that something was changed and committed.
+    pub(crate) fn ring(&self) {
+        self.changed.notify_one();
+    }
+
+    /// How often each tenant's definitions and lists were changed so far, by any process.
+    pub(crate) async fn changes(&self) -> Result<BTreeMap<TenantId, u64>, AudienceError> {
+        store::counters(&self.db).await
+    }
+
+    /// Everything that a tenant defined.
+    pub(crate) async fn graph(&self, tenant: &TenantId) -> Result<Graph, AudienceError> {
+        let mut tx = self.db.read().await?;
+        store::graph(&mut tx, tenant).await
+    }
+
+    /// How large conditions may be.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { nodes_max: self.config.condition_nodes_max, depth_max: self.config.condition_depth_max }
+    }
+
+    /// All audiences of a tenant that are not archived, by id. One that cannot be expanded any more is left out with a warning.
+    pub(crate) async fn kept(&self, tenant: &TenantId) -> Result<Vec<Kept>, AudienceError> {
+        let graph = self.graph(tenant).await?;
+        let mut audiences = Vec::new();
+        for ((kind, id), definition) in &graph.definitions {
+            if *kind != Kind::Audience || definition.archived {
+                continue;
+            }
+            match self.keep(&graph, id, definition) {
+                Ok(audience) => audiences.push(audience),
+                Err(faults) => {
+                    let error = AudienceError::Invalid(faults);
+                    tracing::warn!(%tenant, audience = id, %error, "this audience is left as it is: its condition cannot be evaluated");
+                }
+            }
+        }
+        Ok(audiences)
+    }
+
+    /// One of them.
+    pub(crate) async fn kept_one(&self, tenant: &TenantId, id: &str) -> Result<Kept, AudienceError> {
+        let graph = self.graph(tenant).await?;
+        match graph.find(Kind::Audience, id) {
+            None => Err(AudienceError::not_found(Kind::Audience, id)),
+            Some(definition) if definition.archived => Err(AudienceError::Archived { kind: Kind::Audience, id: id.to_owned() }),
+            Some(definition) => self.keep(&graph, id, definition).map_err(AudienceError::Invalid),
+        }
+    }
+
+    fn keep(&self, graph: &Graph, id: &str, definition: &Definition) -> Result<Kept, Vec<FieldViolation>> {
+        let expanded = expand::expand(graph, self.limits(), &definition.condition, "audience.condition", Some((Kind::Audience, id)))?;
+        Ok(Kept {
+            id: id.to_owned(),
+            version: definition.version,
+            mode: definition.mode,
+            holdout: definition.holdout,
+            time_zone: definition.time_zone.clone(),
+            fingerprint: fingerprint(&expanded.condition, &definition.time_zone),
+            expanded: Arc::new(expanded),
+        })
+    }
+
+    /// Puts segments and audiences in place. Faults are at paths that begin with `path`; those of what is referred to are at the path of the
+    /// reference in `condition`.
+    pub(crate) async fn expand(&self, tenant: &TenantId, condition: &Condition, path: &str) -> Result<Expanded, AudienceError> {
+        let refers = !graph::references(condition).is_empty();
+        let graph = if refers { self.graph(tenant).await? } else { Graph::default() };
+        expand::expand(&graph, self.limits(), condition, path, None).map_err(AudienceError::Invalid)
+    }
+
+    /// The condition as analytics takes it: lists and identifiers as sets of persons. With `within` it is right about these persons, and
+    /// about who they were merged into; about others it need not be.
+    pub(crate) async fn resolve(
+        &self,
+        tenant: &TenantId,
+        expanded: &Expanded,
+        within: Option<&RoaringBitmap>,
+    ) -> Result<Condition, AudienceError> {
+        self.resolve_sets(tenant, expanded, within).await
+    }
+
+    /// Persons put on or taken off lists since live membership looked, by list, with the revision up to which that is.
+    pub(crate) async fn list_changes(&self, tenant: &TenantId) -> Result<Vec<ListChange>, AudienceError> {
+        store::list_changes(&self.db, tenant).await
+    }
+}
+
+/// Forgets the changes of lists up to the revisions given: they have been dealt with in this transaction.
+pub(crate) async fn forget_list_changes(tx: &mut Tx, tenant: &TenantId, until: &[(String, u64)]) -> Result<(), AudienceError> {
+    for (list, revision) in until {
+        store::forget_list_changes(tx, tenant, list, *revision).await?;
+    }
+    Ok(())
+}
+
+fn fingerprint(condition: &Condition, time_zone: &str) -> String {
+    let mut hasher = Xxh3::new();
+    hasher.update(time_zone.as_bytes());
+    hasher.update(&[0xff]); // never part of UTF-8, so zone and condition cannot run together
+    hasher.update(&condition.encode_to_vec());
+    format!("{:016x}", hasher.digest())
+}
+
+/// Persons put on or taken off a list.
+#[derive(Debug, Clone)]
+pub(crate) struct ListChange {
+    pub(crate) list: String,
+    pub(crate) revision: u64,
+    pub(crate) persons: RoaringBitmap,
+}
