@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 7] = ["segue-model", "segue-engine", "segue-proto", "segue-runtime", "segue-store", "segue-log", "segue-testkit"];
+const LIBRARIES: [&str; 8] =
+    ["segue-model", "segue-engine", "segue-proto", "segue-query", "segue-runtime", "segue-store", "segue-log", "segue-testkit"];
 
 /// Crate → crates of ours that it is built with.
 fn edges() -> BTreeMap<String, Vec<String>> {
@@ -38,6 +39,8 @@ fn crates_import_only_what_the_architecture_allows() {
         let allowed: &[&str] = match name.as_str() {
             "segue-model" => &[],
             "segue-runtime" => &["segue-model", "segue-proto"],
+            // Its text stands for conditions as the contract has them.
+            "segue-query" => &["segue-model", "segue-proto"],
             "segue-testkit" => &["segue-model", "segue-store", "segue-log", "segue-proto"],
             // Benchmarks measure analytics and its log in their own process.
             "segue-tests" => {
@@ -46,6 +49,8 @@ fn crates_import_only_what_the_architecture_allows() {
             "segue-node" => continue,
             // The rules of the per-person engine; what evaluates conditions is analytics alone.
             "segue-analytics" => &["segue-model", "segue-engine", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
+            // Reads and writes conditions as text. Nobody else does: services pass conditions to each other as messages.
+            "segue-audience" => &["segue-model", "segue-proto", "segue-query", "segue-runtime", "segue-store", "segue-log"],
             library if LIBRARIES.contains(&library) => &["segue-model"],
             _service => &["segue-model", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
         };

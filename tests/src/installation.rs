@@ -21,25 +21,26 @@ pub enum Shape {
     Embedded,
     /// One process on PostgreSQL and NATS.
     OneProcess,
-    /// Six processes on PostgreSQL and NATS: two gateways, two ingests, identity, analytics.
-    SixProcesses,
+    /// Seven processes on PostgreSQL and NATS: two gateways, two ingests, identity, analytics, audience.
+    SevenProcesses,
 }
 
 impl Shape {
     /// The shapes that can be had here, by the rules of `segue_testkit`: without servers, the embedded one alone.
     pub fn available() -> Vec<Shape> {
         let servers = segue_testkit::TempStore::postgres().is_some() && segue_testkit::TempLog::nats().is_some();
-        if servers { vec![Shape::Embedded, Shape::OneProcess, Shape::SixProcesses] } else { vec![Shape::Embedded] }
+        if servers { vec![Shape::Embedded, Shape::OneProcess, Shape::SevenProcesses] } else { vec![Shape::Embedded] }
     }
 
     fn processes(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Shape::Embedded | Shape::OneProcess => &[("all", "all")],
-            Shape::SixProcesses => &[
+            Shape::SevenProcesses => &[
                 ("gateway-1", "gateway"),
                 ("gateway-2", "gateway"),
                 ("identity", "identity"),
                 ("analytics", "analytics"),
+                ("audience", "audience"),
                 ("ingest-1", "ingest"),
                 ("ingest-2", "ingest"),
             ],
@@ -78,7 +79,7 @@ impl Installation {
     pub async fn start(shape: Shape, program: &Path, settings: &[&str]) -> anyhow::Result<Self> {
         let (store, log) = match shape {
             Shape::Embedded => (None, None),
-            Shape::OneProcess | Shape::SixProcesses => (segue_testkit::TempStore::postgres(), segue_testkit::TempLog::nats()),
+            Shape::OneProcess | Shape::SevenProcesses => (segue_testkit::TempStore::postgres(), segue_testkit::TempLog::nats()),
         };
         let mut installation = Self {
             shape,
@@ -175,10 +176,10 @@ impl Installation {
             set("log.prefix", &self.log_prefix);
             set("lake.url", &format!("file:{}", self.folder.path().join("lake").display()));
         }
-        if self.shape == Shape::SixProcesses {
+        if self.shape == Shape::SevenProcesses {
             set("server.internal_listen", &format!("127.0.0.1:{}", member.internal));
             set("peers.cluster_token", CLUSTER_TOKEN);
-            for service in ["gateway", "ingest", "identity", "analytics"] {
+            for service in ["gateway", "ingest", "identity", "analytics", "audience"] {
                 if let Some(peer) = self.members.iter().find(|other| other.services == service) {
                     set(&format!("peers.{service}"), &format!("http://127.0.0.1:{}", peer.internal));
                 }
@@ -278,6 +279,17 @@ impl Installation {
             key = key.or_else(|| std::fs::read_to_string(self.member_dir(at).join("operator.key")).ok());
         }
         Gateway::connect(&self.url(), key.context("no process wrote the operator key")?.trim(), None).await
+    }
+
+    /// Switches audiences on or off for a tenant.
+    pub async fn set_audiences(&self, tenant: &str, on: bool) -> anyhow::Result<()> {
+        let (mut client, tenant, module) = (self.operator().await?.tenancy(), tenant.to_owned(), tenancy::Module::Audience as i32);
+        if on {
+            client.enable_module(tenancy::EnableModuleRequest { tenant, module, with_dependencies: false }).await?;
+        } else {
+            client.disable_module(tenancy::DisableModuleRequest { tenant, module, cascade: false }).await?;
+        }
+        Ok(())
     }
 
     /// Makes a tenant with an administrator's key and a write key.

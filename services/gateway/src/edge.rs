@@ -183,8 +183,9 @@ impl Peers {
             Module::Ingest => self.ingest.as_ref(),
             Module::Identity => self.identity.as_ref(),
             Module::Analytics => self.analytics.as_ref(),
-            // They have no contracts yet, so no call leads here.
-            Module::Audience | Module::Campaign => None,
+            Module::Audience => self.audience.as_ref(),
+            // It has no contract yet, so no call leads here.
+            Module::Campaign => None,
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Peers {
     pub identity: Option<PeerChannel>,
     /// `segue.analytics.v1`.
     pub analytics: Option<PeerChannel>,
+    /// `segue.audience.v1`.
+    pub audience: Option<PeerChannel>,
 }
 
 /// What the gateway needs.

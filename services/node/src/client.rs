@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use segue_proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
+use segue_proto::audience::v1::audience_service_client::AudienceServiceClient;
 use segue_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use segue_proto::ingest::v1::import_service_client::ImportServiceClient;
 use segue_proto::ingest::v1::ingest_service_client::IngestServiceClient;
@@ -97,6 +98,11 @@ impl Gateway {
     /// Reports.
     pub fn analytics(&self) -> AnalyticsServiceClient<Authorized> {
         AnalyticsServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Segments, audiences, lists and syncs.
+    pub fn audience(&self) -> AudienceServiceClient<Authorized> {
+        AudienceServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Waits until everything that was accepted before the call is in reports.

@@ -59,6 +59,7 @@ impl Process {
         let (ingest, ingest_here) = peer(settings, Service::Ingest)?;
         let (identity, identity_here) = peer(settings, Service::Identity)?;
         let (analytics, analytics_here) = peer(settings, Service::Analytics)?;
+        let (audience, audience_here) = peer(settings, Service::Audience)?;
 
         let mut internal = Routes::default();
         let mut edge = None;
@@ -67,7 +68,12 @@ impl Process {
                 config: settings.gateway.clone(),
                 store_url: settings.store_url(),
                 clock: clock.clone(),
-                peers: segue_gateway::Peers { ingest: Some(ingest), identity: Some(identity.clone()), analytics: Some(analytics) },
+                peers: segue_gateway::Peers {
+                    ingest: Some(ingest),
+                    identity: Some(identity.clone()),
+                    analytics: Some(analytics.clone()),
+                    audience: Some(audience),
+                },
                 tasks: tasks.clone(),
             })
             .await
@@ -94,6 +100,9 @@ impl Process {
         }
         if let Some(here) = analytics_here {
             parts.start_analytics(&here).await.context("failed to start analytics")?;
+        }
+        if let Some(here) = audience_here {
+            parts.start_audience(analytics, identity.clone(), &here).await.context("failed to start audience")?;
         }
         if let Some(here) = ingest_here {
             parts.start_ingest(identity, &here).await.context("failed to start ingest")?;
@@ -172,6 +181,22 @@ impl Parts<'_> {
             clock: self.clock.clone(),
             tenants: self.tenants.clone(),
             tasks: self.tasks.clone(),
+        })
+        .await?;
+        self.mount(started.routes, started.service_names, here);
+        Ok(())
+    }
+
+    async fn start_audience(&mut self, analytics: PeerChannel, identity: PeerChannel, here: &Deferred) -> anyhow::Result<()> {
+        let started = segue_audience::start(segue_audience::Deps {
+            config: self.settings.audience.clone(),
+            store_url: self.settings.store_url(),
+            log: self.log()?,
+            clock: self.clock.clone(),
+            tenants: self.tenants.clone(),
+            tasks: self.tasks.clone(),
+            analytics,
+            identity,
         })
         .await?;
         self.mount(started.routes, started.service_names, here);

@@ -30,6 +30,8 @@ pub struct Settings {
     pub identity: segue_identity::Config,
     /// The analytics service.
     pub analytics: segue_analytics::Config,
+    /// The audience service.
+    pub audience: segue_audience::Config,
     /// The gateway.
     pub gateway: segue_gateway::Config,
 }
@@ -38,7 +40,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Services of this process: `all`, or some of `gateway`, `ingest`, `identity`, `analytics`.
+    /// Services of this process: `all`, or some of `gateway`, `ingest`, `identity`, `analytics`, `audience`.
     pub services: Vec<String>,
     /// Where the gateway listens for clients: gRPC, gRPC-Web and HTTP on one port.
     pub listen: String,
@@ -124,6 +126,8 @@ pub struct PeerSettings {
     pub identity: String,
     /// The analytics service.
     pub analytics: String,
+    /// The audience service.
+    pub audience: String,
     /// Secret that the processes of one installation share. Empty: internal listeners ask for none.
     pub cluster_token: String,
 }
@@ -139,11 +143,13 @@ pub enum Service {
     Identity,
     /// Reports.
     Analytics,
+    /// Audiences.
+    Audience,
 }
 
 impl Service {
     /// All that exist.
-    pub const ALL: [Service; 4] = [Service::Gateway, Service::Ingest, Service::Identity, Service::Analytics];
+    pub const ALL: [Service; 5] = [Service::Gateway, Service::Ingest, Service::Identity, Service::Analytics, Service::Audience];
 
     /// Lower-case name.
     pub fn name(self) -> &'static str {
@@ -152,6 +158,7 @@ impl Service {
             Service::Ingest => "ingest",
             Service::Identity => "identity",
             Service::Analytics => "analytics",
+            Service::Audience => "audience",
         }
     }
 }
@@ -175,6 +182,7 @@ impl Settings {
             Service::Ingest => &self.peers.ingest,
             Service::Identity => &self.peers.identity,
             Service::Analytics => &self.peers.analytics,
+            Service::Audience => &self.peers.audience,
         }
     }
 
@@ -219,7 +227,7 @@ impl Settings {
             if name != "all" && !Service::ALL.iter().any(|service| service.name() == name) {
                 faults.push(FieldViolation::new(
                     "server.services",
-                    format!("{name:?} is no service; there are all, gateway, ingest, identity and analytics"),
+                    format!("{name:?} is no service; there are all, gateway, ingest, identity, analytics and audience"),
                 ));
             }
         }
@@ -253,10 +261,11 @@ impl Settings {
             ));
         }
         for (user, needs) in [
-            (Service::Gateway, &[Service::Ingest, Service::Identity, Service::Analytics][..]),
+            (Service::Gateway, &[Service::Ingest, Service::Identity, Service::Analytics, Service::Audience][..]),
             (Service::Ingest, &[Service::Gateway, Service::Identity]),
             (Service::Identity, &[Service::Gateway]),
             (Service::Analytics, &[Service::Gateway]),
+            (Service::Audience, &[Service::Gateway, Service::Identity, Service::Analytics]),
         ] {
             for peer in needs {
                 let key = format!("peers.{}", peer.name());
@@ -303,6 +312,7 @@ impl segue_runtime::config::Settings for Settings {
             ("ingest", self.ingest.validate()),
             ("identity", self.identity.validate()),
             ("analytics", self.analytics.validate()),
+            ("audience", self.audience.validate()),
             ("gateway", self.gateway.validate()),
         ] {
             faults.extend(inner.into_iter().map(|fault| FieldViolation::new(format!("{section}.{}", fault.field), fault.description)));
@@ -336,8 +346,12 @@ mod tests {
     #[test]
     fn a_process_with_some_services_says_which_peers_it_needs() {
         let server = ServerSettings { services: vec!["ingest".to_owned()], ..ServerSettings::default() };
-        let faults = Settings { server, ..Settings::default() }.faults();
+        let faults = Settings { server: server.clone(), ..Settings::default() }.faults();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["server.internal_listen", "peers.gateway", "peers.identity", "log.url"]);
+        let server = ServerSettings { services: vec!["audience".to_owned()], internal_listen: "127.0.0.1:7172".to_owned(), ..server };
+        let faults = Settings { server, ..Settings::default() }.faults();
+        let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["peers.gateway", "peers.identity", "peers.analytics", "log.url"]);
     }
 }

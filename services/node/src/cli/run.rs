@@ -13,7 +13,7 @@ use crate::process::Process;
 /// What runs, and where it listens.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Services of this process: all, or some of gateway,ingest,identity,analytics.
+    /// Services of this process: all, or some of gateway,ingest,identity,analytics,audience.
     #[arg(long, value_name = "NAMES")]
     services: Option<String>,
     /// Where the gateway listens for clients.
