@@ -119,7 +119,7 @@ async fn crash_loop(mut installation: Installation) -> anyhow::Result<()> {
 }
 
 /// Peers may still be dialling each other after a restart.
-async fn wait_until_indexed(gateway: &Gateway) -> anyhow::Result<()> {
+pub(crate) async fn wait_until_indexed(gateway: &Gateway) -> anyhow::Result<()> {
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
     loop {
         match tokio::time::timeout(Duration::from_secs(60), gateway.wait_until_indexed()).await {

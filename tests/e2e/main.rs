@@ -3,6 +3,7 @@
 //! To add a scenario: write it once as a function over an [`Installation`](segue_tests::installation::Installation) and run it
 //! for every shape with [`for_every_shape`].
 
+mod audience;
 mod bad_input;
 mod crash;
 mod figures;

@@ -1,8 +1,11 @@
 //! Modules switched off and on while events flow, and tenants that cannot reach each other.
 
 use anyhow::ensure;
-use segue_proto::ingest::v1::TrackRequest;
-use segue_proto::tenancy::v1::{DisableModuleRequest, EnableModuleRequest, Module};
+use segue_proto::analytics::v1::GetIndexStatusRequest;
+use segue_proto::audience::v1::ListAudiencesRequest;
+use segue_proto::identity::v1::GetIdentityStatusRequest;
+use segue_proto::ingest::v1::{GetPipelineStatusRequest, TrackRequest};
+use segue_proto::tenancy::v1::{CreateTenantRequest, DisableModuleRequest, EnableModuleRequest, Module, Tenant};
 use segue_tests::events::{by_event, counts, event};
 use segue_tests::installation::{Installation, TenantKeys};
 use tonic_types::StatusExt;
@@ -22,7 +25,10 @@ async fn ticks(keys: &TenantKeys) -> anyhow::Result<u64> {
 }
 
 /// Asks until the answer is as wanted; fails with the last answer after a minute.
-async fn eventually<T: PartialEq + std::fmt::Debug>(wanted: T, mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<()> {
+pub(crate) async fn eventually<T: PartialEq + std::fmt::Debug>(
+    wanted: T,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let answer = ask().await;
@@ -104,4 +110,66 @@ async fn isolation(installation: Installation) -> anyhow::Result<()> {
     let status = nobody.analytics().query_events(by_event()).await.expect_err("no such key");
     ensure!(status.code() == tonic::Code::Unauthenticated, "{status}");
     Ok(())
+}
+
+#[tokio::test]
+async fn every_set_of_modules_is_refused_or_answers_for_what_is_on_and_names_what_is_off() {
+    super::for_every_shape(sets_of_modules).await;
+}
+
+/// Each module needs the one before it.
+const MODULES: [(Module, &str); 5] = [
+    (Module::Ingest, "ingest"),
+    (Module::Identity, "identity"),
+    (Module::Analytics, "analytics"),
+    (Module::Audience, "audience"),
+    (Module::Campaign, "campaign"),
+];
+
+async fn sets_of_modules(installation: Installation) -> anyhow::Result<()> {
+    let mut operator = installation.operator().await?.tenancy();
+    for set in 0..32u32 {
+        let id = format!("set-{set}");
+        let on: Vec<Module> = MODULES.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0).map(|(_, (module, _))| *module).collect();
+        // One without the one before it.
+        if set & !(set << 1) & !1 != 0 {
+            let tenant = Tenant { id, modules: on.iter().map(|module| *module as i32).collect(), ..Default::default() };
+            let status = operator.create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await.expect_err("one is missing");
+            let details = status.get_error_details();
+            ensure!(details.error_info().is_some_and(|info| info.reason == "MODULE_MISSING_DEPENDENCY"), "{set:05b}: {status:?}");
+            continue;
+        }
+        let keys = installation.tenant_with(&id, "", &on).await?;
+        if set == 0 {
+            // None is asked for by switching off the first: naming none means the usual ones.
+            operator.disable_module(DisableModuleRequest { tenant: id.clone(), module: Module::Ingest as i32, cascade: true }).await?;
+        }
+        for (at, (_, name)) in MODULES.iter().enumerate().take(4) {
+            let wanted = if set & (1 << at) != 0 { String::new() } else { format!("MODULE_DISABLED {name} {id}") };
+            // Services hear of a new tenant a moment later.
+            eventually(wanted, async || Ok(said(asked(&keys, name).await))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks a module for its state.
+async fn asked(keys: &TenantKeys, module: &str) -> Result<(), tonic::Status> {
+    let gateway = &keys.gateway;
+    match module {
+        "ingest" => gateway.ingest().get_pipeline_status(GetPipelineStatusRequest {}).await.map(drop),
+        "identity" => gateway.identity().get_identity_status(GetIdentityStatusRequest {}).await.map(drop),
+        "analytics" => gateway.analytics().get_index_status(GetIndexStatusRequest {}).await.map(drop),
+        "audience" => gateway.audience().list_audiences(ListAudiencesRequest::default()).await.map(drop),
+        other => Err(tonic::Status::unimplemented(format!("{other} has no calls"))),
+    }
+}
+
+/// The reason for machines with the module and the tenant that it names; nothing if there was an answer.
+fn said(answer: Result<(), tonic::Status>) -> String {
+    let Err(status) = answer else { return String::new() };
+    let details = status.get_error_details();
+    let Some(info) = details.error_info() else { return status.to_string() };
+    let named = |key: &str| info.metadata.get(key).cloned().unwrap_or_default();
+    format!("{} {} {}", info.reason, named("module"), named("tenant"))
 }

@@ -140,6 +140,12 @@ impl Installation {
         gateways.map(|member| format!("http://127.0.0.1:{}", member.listen)).collect()
     }
 
+    /// Which processes run a service.
+    pub fn running(&self, service: &str) -> Vec<usize> {
+        let runs = |member: &Member| member.services == "all" || member.services == service;
+        self.members.iter().enumerate().filter(|(_, member)| runs(member)).map(|(at, _)| at).collect()
+    }
+
     /// The data folder of the first process, which has the operator key.
     pub fn data_dir(&self) -> PathBuf {
         self.member_dir(0)
@@ -299,8 +305,14 @@ impl Installation {
 
     /// The same, whose reports are in a time zone.
     pub async fn tenant_in(&self, id: &str, time_zone: &str) -> anyhow::Result<TenantKeys> {
+        self.tenant_with(id, time_zone, &[]).await
+    }
+
+    /// The same, with these modules on rather than the usual ones.
+    pub async fn tenant_with(&self, id: &str, time_zone: &str, modules: &[tenancy::Module]) -> anyhow::Result<TenantKeys> {
         let mut client = self.operator().await?.tenancy();
-        let tenant = tenancy::Tenant { id: id.to_owned(), time_zone: time_zone.to_owned(), ..Default::default() };
+        let modules = modules.iter().map(|module| *module as i32).collect();
+        let tenant = tenancy::Tenant { id: id.to_owned(), time_zone: time_zone.to_owned(), modules, ..Default::default() };
         client.create_tenant(tenancy::CreateTenantRequest { tenant: Some(tenant) }).await?;
         let mut make = async |kind: tenancy::KeyKind, role: tenancy::Role| {
             let key = tenancy::Key {

@@ -101,22 +101,24 @@ impl Case {
 
     /// The persons of the case by their numbers, if an answer will name them.
     async fn persons(&self, keys: &TenantKeys, story: &Story) -> anyhow::Result<BTreeMap<u32, usize>> {
-        let mut persons = BTreeMap::new();
         let named = |question: &Question| match question {
             Question::Depths(_) | Question::Who(..) | Question::WhoIn(..) | Question::Set(..) => true,
             Question::Events(..) | Question::Funnel(..) | Question::Retention(..) | Question::Path(..) | Question::Sessions(..) => false,
         };
-        if !self.asked.iter().any(|(question, _)| named(question)) {
-            return Ok(persons);
-        }
-        for person in 1..=self.persons.len() {
-            let who = Some(get_person_request::Who::Identifier(identifier("user_id", &story.user(person))));
-            let found = keys.gateway.identity().get_person(GetPersonRequest { who }).await?.into_inner();
-            persons.insert(found.number, person);
-        }
-        ensure!(persons.len() == self.persons.len(), "persons of {} were merged", self.name);
-        Ok(persons)
+        if self.asked.iter().any(|(question, _)| named(question)) { persons_of(keys, story).await } else { Ok(BTreeMap::new()) }
     }
+}
+
+/// Which number belongs to person 1, 2, … of a story.
+pub async fn persons_of(keys: &TenantKeys, story: &Story) -> anyhow::Result<BTreeMap<u32, usize>> {
+    let mut persons = BTreeMap::new();
+    for person in 1..=story.persons.len() {
+        let who = Some(get_person_request::Who::Identifier(identifier("user_id", &story.user(person))));
+        let found = keys.gateway.identity().get_person(GetPersonRequest { who }).await?.into_inner();
+        persons.insert(found.number, person);
+    }
+    ensure!(persons.len() == story.persons.len(), "persons of {} were merged", story.key);
+    Ok(persons)
 }
 
 struct Asker<'a> {

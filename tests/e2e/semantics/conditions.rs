@@ -3,67 +3,19 @@
 use segue_proto::events::v1::value::Kind;
 use segue_proto::query::v1::condition::Node;
 use segue_proto::query::v1::{
-    Acquisition, Attribute, Behavior, BehaviorAggregate, Condition, ConditionList, EventSequence, Filter, ItemMatch, Operator,
-    RandomBucket, Span, TimeUnit, Touch, Window, window,
+    Attribute, Behavior, BehaviorAggregate, Condition, EventSequence, ItemMatch, Operator, RandomBucket, Span, TimeUnit, Touch,
 };
 use segue_tests::events::dimension;
 
 use super::case::Question::{Set, Who, WhoIn};
 use super::case::{Case, case};
-use super::words::{compare, compare_items, is, item_property, on, on_filtered, property, text, value};
+use super::words::{
+    absolute, acquired, all, any, behavior, compare, compare_items, compared, condition, did, is, item_property, last, not, on,
+    on_filtered, property, text, time, value, within,
+};
 
 /// When the cases begin. Streams tell what was before.
 const NOW: &str = "2024-11-22T12:00:00Z";
-
-fn condition(node: Node) -> Condition {
-    Condition { node: Some(node) }
-}
-
-fn all<const N: usize>(conditions: [Condition; N]) -> Condition {
-    condition(Node::All(ConditionList { conditions: conditions.to_vec() }))
-}
-
-fn any<const N: usize>(conditions: [Condition; N]) -> Condition {
-    condition(Node::Any(ConditionList { conditions: conditions.to_vec() }))
-}
-
-fn not(inner: Condition) -> Condition {
-    condition(Node::Not(Box::new(inner)))
-}
-
-fn behavior(events: &str) -> Behavior {
-    Behavior { on: Some(on(events)), ..Default::default() }
-}
-
-fn did(behavior: Behavior) -> Condition {
-    condition(Node::Behavior(behavior))
-}
-
-fn within(behavior: Behavior, count: u32, unit: TimeUnit) -> Behavior {
-    Behavior { window: last(count, unit), ..behavior }
-}
-
-fn last(count: u32, unit: TimeUnit) -> Option<Window> {
-    Some(Window { window: Some(window::Window::Last(Span { count, unit: unit.into() })) })
-}
-
-fn time(text: &str) -> prost_types::Timestamp {
-    text.parse().expect("a time")
-}
-
-fn absolute(start: &str, end: &str) -> Option<Window> {
-    let range = segue_proto::query::v1::TimeRange { start: Some(time(start)), end: Some(time(end)) };
-    Some(Window { window: Some(window::Window::Absolute(range)) })
-}
-
-fn compared(behavior: Behavior, aggregate: BehaviorAggregate, operator: Operator, values: &[Kind]) -> Condition {
-    let values = values.iter().cloned().map(value).collect();
-    did(Behavior { aggregate: aggregate.into(), operator: operator.into(), values, ..behavior })
-}
-
-fn acquired(touch: Touch, window: Option<Window>, filter: Filter) -> Condition {
-    condition(Node::Acquisition(Acquisition { touch: touch.into(), window, filter: Some(filter) }))
-}
 
 fn plan(operator: Operator, values: &[&str], as_of: Option<&str>) -> Condition {
     let values = values.iter().map(|one| value(text(one))).collect();

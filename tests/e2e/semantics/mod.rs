@@ -4,7 +4,7 @@
 //! and a time of its own: a month that no other case uses, or events that only it names where it has to be about now. So everything
 //! is sent at once and asked after one wait. To add a case: add a row.
 
-mod case;
+pub(crate) mod case;
 mod conditions;
 mod funnels;
 mod paths;
@@ -12,14 +12,15 @@ mod refusals;
 mod reports;
 mod retention;
 mod sessions;
-mod story;
-mod words;
+pub(crate) mod story;
+pub(crate) mod words;
 
 use std::time::SystemTime;
 
 use anyhow::ensure;
 use futures::{StreamExt, TryStreamExt};
 use segue_proto::analytics::v1::{CountPersonsRequest, GroupKey};
+use segue_proto::events::v1::Event;
 use segue_proto::events::v1::value::Kind;
 use segue_proto::ingest::v1::TrackRequest;
 use segue_proto::query::v1::{Condition, ConditionList, condition::Node};
@@ -81,6 +82,11 @@ async fn send(keys: &TenantKeys, stories: &[&Story]) -> anyhow::Result<()> {
     for story in stories {
         events.extend(story.events()?);
     }
+    send_events(keys, &events).await
+}
+
+/// Sends events, all of which are to be accepted.
+pub(crate) async fn send_events(keys: &TenantKeys, events: &[Event]) -> anyhow::Result<()> {
     for batch in events.chunks(BATCH) {
         let answer = keys.gateway.ingest().track(TrackRequest { events: batch.to_vec() }).await?.into_inner();
         let refused = answer.outcomes.iter().find(|outcome| !outcome.reasons.is_empty());
@@ -89,7 +95,7 @@ async fn send(keys: &TenantKeys, stories: &[&Story]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 

@@ -1,8 +1,12 @@
-//! Fields, selectors, filters and ranges of questions in few words.
+//! Fields, selectors, filters, ranges and conditions of questions in few words.
 
 use prost_types::Duration;
 use segue_proto::events::v1::{Value, value::Kind};
-use segue_proto::query::v1::{Comparison, EventSelector, Field, Filter, ItemMatch, Operator, TimeRange, field, filter};
+use segue_proto::query::v1::condition::Node;
+use segue_proto::query::v1::{
+    Acquisition, Behavior, BehaviorAggregate, Comparison, Condition, ConditionList, EventSelector, Field, Filter, ItemMatch, Operator,
+    Span, TimeRange, TimeUnit, Touch, Window, field, filter, window,
+};
 use segue_tests::events::timestamp;
 
 use super::story::offset_us;
@@ -56,4 +60,54 @@ pub fn compare(field: Field, operator: Operator, values: Vec<Kind>) -> Filter {
 /// The field is one of these texts, separated by spaces.
 pub fn is(field: Field, texts: &str) -> Filter {
     compare(field, Operator::In, texts.split_whitespace().map(text).collect())
+}
+
+pub fn condition(node: Node) -> Condition {
+    Condition { node: Some(node) }
+}
+
+pub fn all<const N: usize>(conditions: [Condition; N]) -> Condition {
+    condition(Node::All(ConditionList { conditions: conditions.to_vec() }))
+}
+
+pub fn any<const N: usize>(conditions: [Condition; N]) -> Condition {
+    condition(Node::Any(ConditionList { conditions: conditions.to_vec() }))
+}
+
+pub fn not(inner: Condition) -> Condition {
+    condition(Node::Not(Box::new(inner)))
+}
+
+pub fn behavior(events: &str) -> Behavior {
+    Behavior { on: Some(on(events)), ..Default::default() }
+}
+
+pub fn did(behavior: Behavior) -> Condition {
+    condition(Node::Behavior(behavior))
+}
+
+pub fn within(behavior: Behavior, count: u32, unit: TimeUnit) -> Behavior {
+    Behavior { window: last(count, unit), ..behavior }
+}
+
+pub fn last(count: u32, unit: TimeUnit) -> Option<Window> {
+    Some(Window { window: Some(window::Window::Last(Span { count, unit: unit.into() })) })
+}
+
+pub fn time(text: &str) -> prost_types::Timestamp {
+    text.parse().expect("a time")
+}
+
+pub fn absolute(start: &str, end: &str) -> Option<Window> {
+    let range = TimeRange { start: Some(time(start)), end: Some(time(end)) };
+    Some(Window { window: Some(window::Window::Absolute(range)) })
+}
+
+pub fn compared(behavior: Behavior, aggregate: BehaviorAggregate, operator: Operator, values: &[Kind]) -> Condition {
+    let values = values.iter().cloned().map(value).collect();
+    did(Behavior { aggregate: aggregate.into(), operator: operator.into(), values, ..behavior })
+}
+
+pub fn acquired(touch: Touch, window: Option<Window>, filter: Filter) -> Condition {
+    condition(Node::Acquisition(Acquisition { touch: touch.into(), window, filter: Some(filter) }))
 }

@@ -2,11 +2,14 @@
 //! usage or configuration, 3 the server cannot be reached.
 
 mod admin;
+mod audience;
 mod import;
 mod persons;
 mod report;
 mod run;
 mod sql;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -86,6 +89,18 @@ enum Command {
     Persons(persons::PersonsArgs),
     /// Asks one read-only SQL query over the tables events and persons.
     Sql(sql::SqlArgs),
+    /// Makes and shows segments: named conditions.
+    Segment(audience::SegmentArgs),
+    /// Makes, shows, previews, watches and exports audiences.
+    Audience(audience::AudienceArgs),
+    /// Makes, fills and shows static lists.
+    List(audience::ListArgs),
+    /// Makes, shows and pauses syncs: destinations that are told who enters and leaves an audience.
+    Sync(audience::SyncArgs),
+    /// Reads conditions from text and writes them as text.
+    Condition(audience::ConditionArgs),
+    /// Shows ready-made conditions and fills in their blanks.
+    Template(audience::TemplateArgs),
     /// Prints the effective configuration, with secrets hidden.
     Config,
     /// Makes and shows tenants.
@@ -134,6 +149,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Report(args) => report::report(&process, args).await,
         Command::Persons(args) => persons::persons(&process, args).await,
         Command::Sql(args) => sql::sql(&process, args).await,
+        Command::Segment(args) => audience::segment(&process, args).await,
+        Command::Audience(args) => audience::audience(&process, args).await,
+        Command::List(args) => audience::list(&process, args).await,
+        Command::Sync(args) => audience::sync(&process, args).await,
+        Command::Condition(args) => audience::condition(&process, args).await,
+        Command::Template(args) => audience::template(&process, args).await,
         Command::Config => say(config::shown(&process.settings(&[])?)?.trim_end()),
         Command::Tenant(args) => admin::tenant(&process, args).await,
         Command::Key(args) => admin::key(&process, args).await,
