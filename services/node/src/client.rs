@@ -105,6 +105,20 @@ impl Gateway {
         AudienceServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
+    /// Waits until everything that was accepted before the call shows in who is in which audience.
+    pub async fn wait_until_in_audiences(&self) -> anyhow::Result<()> {
+        use segue_proto::analytics::v1::GetIndexStatusRequest;
+        use segue_proto::audience::v1::GetLiveStatusRequest;
+        self.wait_until_indexed().await?;
+        let micros = |time: Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds * 1_000_000 + i64::from(time.nanos / 1_000));
+        let indexed_us = micros(self.analytics().get_index_status(GetIndexStatusRequest {}).await?.into_inner().watermark);
+        let mut client = self.audience();
+        while micros(client.get_live_status(GetLiveStatusRequest {}).await?.into_inner().as_of) < indexed_us {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Waits until everything that was accepted before the call is in reports.
     pub async fn wait_until_indexed(&self) -> anyhow::Result<()> {
         use segue_proto::analytics::v1::GetIndexStatusRequest;

@@ -1,6 +1,7 @@
 //! `segue demo`: starts everything in one process, lets a simulated shop send events through the public API, waits until they
 //! are in reports, and prints what came out.
 
+mod audience;
 mod shop;
 
 use std::net::SocketAddr;
@@ -96,6 +97,7 @@ async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: Soc
     let keys = set_up(settings, &url).await?;
     let reader = Gateway::connect(&url, &keys.secret, None).await?;
     let before = duplicates(&reader).await?;
+    audience::create(&reader).await.context("failed to make the audience")?;
 
     if output == Output::Table {
         say(format!("A shop sends about {} events of {DAYS} days to {url} …", args.events))?;
@@ -110,18 +112,21 @@ async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: Soc
     let persons = reader.identity().get_identity_status(GetIdentityStatusRequest {}).await?.into_inner().persons;
     let duplicates = duplicates(&reader).await? - before;
     let answer = reader.analytics().query_events(purchases_by_day(now_us)).await?.into_inner();
+    let members = audience::look(&reader).await.context("failed to look at the audience")?;
     match output {
         Output::Json => print_json(&json!({
             "events_sent": sent.events, "accepted": sent.accepted, "quarantined": sent.quarantined, "rejected": sent.rejected,
             "duplicates": duplicates, "indexed": indexed, "persons": persons, "seconds": seconds,
             "report": daily(&answer),
+            "audience": {"id": audience::ID, "members": members.members, "entered": members.entered, "left": members.left},
         })),
         Output::Table => {
             say(format!(
                 "{} sent: {} accepted, {} quarantined; {duplicates} duplicates dropped; {indexed} in reports, of {persons} persons; {seconds:.1} s\n",
                 sent.events, sent.accepted, sent.quarantined
             ))?;
-            say(format!("Purchases by day:\n{}", event_table(&answer)))?;
+            say(format!("Purchases by day:\n{}\n", event_table(&answer)))?;
+            say(members.text())?;
             if args.exit { Ok(()) } else { say(what_next(&url, settings, &keys)) }
         }
     }
@@ -138,6 +143,8 @@ async fn set_up(settings: &Settings, url: &str) -> anyhow::Result<Keys> {
         Err(status) if status.code() == tonic::Code::AlreadyExists => {}
         Err(status) => return Err(status.into()),
     }
+    let on = tenancy::EnableModuleRequest { tenant: TENANT.to_owned(), module: tenancy::Module::Audience as i32, with_dependencies: true };
+    client.enable_module(on).await?;
     let mut make = async |kind: tenancy::KeyKind, role: tenancy::Role, source: &str| {
         let key = tenancy::Key {
             tenant: TENANT.to_owned(),
@@ -228,6 +235,7 @@ fn daily(answer: &QueryEventsResponse) -> serde_json::Value {
 }
 
 fn what_next(url: &str, settings: &Settings, keys: &Keys) -> String {
+    let audience = audience::ID;
     let (write, secret, data_dir) = (&keys.write, &keys.secret, settings.data_dir().display().to_string());
     format!(
         r#"
@@ -241,6 +249,9 @@ It goes on serving; stop it with Ctrl-C. The data is in {data_dir}. Things to tr
   Ask for a report over gRPC, purchases by platform:
     echo '{{"range":{{"start":"2020-01-01T00:00:00Z","end":"2100-01-01T00:00:00Z"}},"metrics":[{{"events":["df_purchase"]}}],"groupBy":[{{"dimension":"platform"}}]}}' \
       | cargo run --release -- report events - --server {url} --key {secret}
+
+  Watch who enters and leaves the audience, from its beginning:
+    cargo run --release -- audience watch {audience} --from-beginning --server {url} --key {secret}
 
   Import a file:
     cargo run --release -- import FILE.csv --mapping MAPPING.toml --server {url} --key {secret}
