@@ -72,7 +72,7 @@ pub(crate) async fn commit(worker: &mut Worker, settled: &Settled, begun: &BTree
         store::delete_audience(&mut tx, &worker.tenant, gone).await?;
     }
     if !worker.list_marks.is_empty() {
-        worker.shared.deps.definitions.forget_list_changes(&mut tx, &worker.tenant, &worker.list_marks).await?;
+        crate::definitions::forget_list_changes(&mut tx, &worker.tenant, &worker.list_marks).await?;
     }
     tx.commit().await?;
     worker.committed_at = Instant::now();
