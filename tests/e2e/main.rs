@@ -14,6 +14,7 @@ mod modules;
 mod probes;
 mod semantics;
 mod shutdown;
+mod truth;
 
 use std::path::Path;
 

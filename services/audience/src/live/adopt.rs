@@ -62,9 +62,21 @@ impl Worker {
         self.redefine(&mut rows, caught_up).await?;
         // What is stored and in no definition was archived while nobody worked here.
         for id in rows.into_keys() {
-            self.end(&id);
+            if self.gone_for_good(&id).await?.is_some() {
+                self.end(&id);
+            }
         }
         Ok(())
+    }
+
+    /// How an audience that is not followed any more is gone; none if it is still there, and only what it refers to cannot be put in place:
+    /// then its members stay as they are.
+    async fn gone_for_good(&self, id: &str) -> Result<Option<AudienceError>, AudienceError> {
+        match self.shared.deps.definitions.kept_one(&self.tenant, id).await {
+            Err(gone @ (AudienceError::NotFound { .. } | AudienceError::Archived { .. })) => Ok(Some(gone)),
+            Ok(_) | Err(AudienceError::Invalid(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Follows changed definitions.
@@ -86,14 +98,18 @@ impl Worker {
             self.hold_out(&audience);
             self.audiences.insert(id, audience);
         }
-        for (id, audience) in before {
+        for (id, mut audience) in before {
+            let Some(gone) = self.gone_for_good(&id).await? else {
+                audience.standing = Standing::Refused;
+                self.audiences.insert(id, audience);
+                continue;
+            };
             for reply in audience.replies {
                 // Whoever asked may have gone away.
-                let _ = reply.send(Err(AudienceError::not_found(crate::error::Kind::Audience, id.as_str())));
+                let _ = reply.send(Err(gone.clone()));
             }
             self.end(&id);
         }
-        self.redefine = false;
         Ok(())
     }
 

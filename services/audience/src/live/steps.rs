@@ -36,10 +36,12 @@ const WAIT_MS: u32 = 2_000;
 /// Makes a round.
 pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
     let begun = Instant::now();
+    take_in(worker).await?;
     if worker.redefine {
         worker.follow_definitions().await?;
+        take_lists(worker).await?;
+        worker.redefine = false;
     }
-    take_in(worker).await?;
     let is_known_complete = worker.is_known_complete();
     let touched = Touched::of(&worker.pending, |person| !is_known_complete || !worker.known.contains(person));
     let limit_us = limit(worker);
@@ -59,7 +61,7 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
     settle(worker, &touched, response.as_of_us, settled).await
 }
 
-/// Empties the inbox, and reads which lists were changed.
+/// Empties the inbox.
 async fn take_in(worker: &mut Worker) -> Result<(), AudienceError> {
     let read_us = worker.shared.feed.barrier().await?;
     let delivery = worker.shared.feed.take(&worker.inbox);
@@ -74,13 +76,16 @@ async fn take_in(worker: &mut Worker) -> Result<(), AudienceError> {
         worker.take(delivery);
     }
     worker.delivered_us = worker.delivered_us.max(read_us);
-    if worker.audiences.values().any(|audience| !audience.interest.lists.is_empty()) || worker.list_marks.is_empty() {
-        for change in worker.shared.deps.definitions.list_changes(&worker.tenant).await? {
-            let mark = (change.list.clone(), change.revision);
-            if !worker.list_marks.contains(&mark) {
-                *worker.pending.listed.entry(change.list).or_default() |= change.persons;
-                worker.list_marks.push(mark);
-            }
+    Ok(())
+}
+
+/// Takes in which lists were changed: changing them rings as changing definitions does.
+async fn take_lists(worker: &mut Worker) -> Result<(), AudienceError> {
+    for change in worker.shared.deps.definitions.list_changes(&worker.tenant).await? {
+        let mark = (change.list.clone(), change.revision);
+        if !worker.list_marks.contains(&mark) {
+            *worker.pending.listed.entry(change.list).or_default() |= change.persons;
+            worker.list_marks.push(mark);
         }
     }
     Ok(())
@@ -325,6 +330,7 @@ fn follow(worker: &mut Worker, settled: Settled, as_of_us: i64) {
     }
     let view = worker.view.clone();
     let view = view.read();
+    let is_asked = !settled.positions.is_empty();
     for (ask, answer) in settled.answers {
         let Some(audience) = worker.audiences.get_mut(&ask.audience) else { continue };
         let size = view.members.get(&ask.audience).map_or((0, 0), |members| (members.size(), members.held_out));
@@ -347,8 +353,12 @@ fn follow(worker: &mut Worker, settled: Settled, as_of_us: i64) {
             }
         }
     }
-    worker.pending.removed = settled.removed;
+    // Analytics says more than once whose events were removed lately.
+    worker.pending.removed = &settled.removed - &worker.removed;
     worker.known -= &worker.pending.removed;
+    if is_asked {
+        worker.removed = settled.removed;
+    }
 }
 
 impl Settled {

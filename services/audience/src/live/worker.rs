@@ -91,6 +91,8 @@ pub(crate) struct Worker {
     pub(crate) resized: BTreeSet<String>,
     /// Audiences that are gone.
     pub(crate) gone: Vec<String>,
+    /// Persons whose events were removed lately, and who were dealt with.
+    pub(crate) removed: RoaringBitmap,
     /// Persons who have been seen.
     pub(crate) known: RoaringBitmap,
     /// Before this is dealt with, whoever comes may be new.
@@ -136,6 +138,7 @@ impl Worker {
             redefined: Changes::default(),
             resized: BTreeSet::new(),
             gone: Vec::new(),
+            removed: RoaringBitmap::new(),
             known: RoaringBitmap::new(),
             known_at: Positions::new(),
             view: reached.view,
@@ -146,7 +149,7 @@ impl Worker {
             wake: reached.wake,
             commands: reached.commands,
             pokes: Vec::new(),
-            redefine: false,
+            redefine: true,
             shared,
             tenant,
             row,
@@ -214,7 +217,10 @@ impl Worker {
 
     fn told(&mut self, command: Command) {
         match command {
-            Command::Poke(done) => self.pokes.push(done),
+            Command::Poke(done) => {
+                self.redefine = true;
+                self.pokes.push(done);
+            }
             Command::Evaluate { audience, reply } => match self.audiences.get_mut(&audience) {
                 Some(found) => found.ask(reply),
                 None => {
