@@ -1,4 +1,5 @@
-//! kill -9 in a loop, at random moments, under load: every acknowledged event is in the report exactly once afterwards.
+//! kill -9 in a loop, at random moments, under load: every acknowledged event is in the report exactly once afterwards, and everybody who
+//! entered or left an audience was told once, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,9 +9,16 @@ use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use segue_node::client::Gateway;
+use segue_proto::events::v1::{Value, value::Kind};
 use segue_proto::ingest::v1::TrackRequest;
+use segue_proto::query::v1::condition::Node;
+use segue_proto::query::v1::{Behavior, Condition, ConditionList, EventSelector, Operator};
 use segue_tests::events::{by_event, counts, event};
-use segue_tests::installation::{Installation, Shape};
+use segue_tests::installation::{Installation, Shape, TenantKeys};
+
+use crate::audience::history::adds_up;
+use crate::audience::tenant::{Tenant, audience};
+use crate::modules::eventually;
 
 const KILLS: usize = 50;
 const SENDERS: u64 = 4;
@@ -74,8 +82,27 @@ async fn sender(number: u64, urls: Vec<String>, key: String, stop: Arc<AtomicBoo
     batch * BATCH
 }
 
+/// Whom everybody enters sooner or later, and leaves again; and whom it depends on merges.
+fn audiences() -> Vec<(&'static str, Condition)> {
+    let ticked = |operator: Operator, count: i64| {
+        let on = Some(EventSelector { events: vec!["tick".to_owned()], filter: None });
+        let values = vec![Value { kind: Some(Kind::IntValue(count)) }];
+        Condition { node: Some(Node::Behavior(Behavior { on, operator: operator.into(), values, ..Behavior::default() })) }
+    };
+    let both = ConditionList { conditions: vec![ticked(Operator::GreaterOrEqual, 3), ticked(Operator::Less, 40)] };
+    vec![
+        ("often", ticked(Operator::GreaterOrEqual, 10)),
+        ("seldom", ticked(Operator::Less, 25)),
+        ("between", Condition { node: Some(Node::All(both)) }),
+    ]
+}
+
 async fn crash_loop(mut installation: Installation) -> anyhow::Result<()> {
-    let keys = installation.tenant("shop").await?;
+    let tenant = Tenant::new(&installation, "shop", "").await?;
+    let keys = tenant.keys.clone();
+    for (id, condition) in audiences() {
+        tenant.create(audience(id, condition)).await?;
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
     #[allow(clippy::disallowed_methods, reason = "the test waits for each below")]
@@ -114,6 +141,12 @@ async fn crash_loop(mut installation: Installation) -> anyhow::Result<()> {
     wait_until_indexed(&gateway).await?;
     let again = counts(&gateway.analytics().query_events(by_event()).await?.into_inner());
     ensure!(again == counted, "after a restart {again:?} instead of {counted:?}");
+    let tenant = Tenant { keys: TenantKeys { gateway, ..keys } };
+    eventually(true, async || Ok(tenant.settled().await.is_ok())).await?;
+    let history = adds_up(&tenant).await?;
+    ensure!(history.0.len() > 100, "only {} transitions", history.0.len());
+    tenant.audited().await?;
+    eprintln!("{} transitions, numbered without gaps, come to the members", history.0.len());
     eprintln!("{KILLS} kills, {sent} events acknowledged, each counted once");
     Ok(())
 }

@@ -7,13 +7,13 @@ mod acceptance;
 mod command_line;
 mod composition;
 mod definitions;
-mod history;
+pub mod history;
 mod lists;
 mod looking;
 mod persons;
 mod refusals;
 mod switches;
-mod tenant;
+pub mod tenant;
 mod time;
 
 use super::{for_every_shape, on};

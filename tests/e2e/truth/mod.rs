@@ -10,13 +10,13 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use chrono_tz::Tz;
 use segue_model::ManualClock;
-use segue_node::client::Gateway;
+use segue_node::client::{Authorized, Gateway};
 use segue_node::process::Process;
 use segue_node::settings::Settings;
 use segue_proto::analytics::v1::{SelectPersonsRequest, select_persons_request::Who};
 use segue_proto::audience::v1::audience_service_client::AudienceServiceClient;
 use segue_proto::audience::v1::{
-    Audience, CreateAudienceRequest, EvaluateAudienceRequest, GetLiveStatusRequest, ListMembersRequest, Transition, WatchTransitionsRequest,
+    Audience, CreateAudienceRequest, EvaluateAudienceRequest, GetLiveStatusRequest, ListAudiencesRequest, ListMembersRequest, Transition, WatchTransitionsRequest,
 };
 use segue_proto::events::v1::{Event, EventKind, TransitionKind, TransitionReason, Value, value::Kind};
 use segue_proto::identity::v1::{GetPersonRequest, MergePersonsRequest, get_person_request};
@@ -67,8 +67,14 @@ impl Stage {
             source: "test".to_owned(),
             ..Default::default()
         };
+        let module = tenancy::Module::Audience.into();
+        let request = tenancy::EnableModuleRequest { tenant: id.to_owned(), module, with_dependencies: false };
+        self.operator.tenancy().enable_module(request).await?;
         let key = self.operator.tenancy().create_key(tenancy::CreateKeyRequest { key: Some(key) }).await?.into_inner();
-        Gateway::connect(&self.url, &key.secret, None).await
+        let gateway = Gateway::connect(&self.url, &key.secret, None).await?;
+        // Services hear of it a moment later.
+        crate::modules::eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok())).await?;
+        Ok(gateway)
     }
 
     fn now_us(&self) -> i64 {
@@ -76,8 +82,8 @@ impl Stage {
     }
 }
 
-fn audiences(gateway: &Gateway) -> AudienceServiceClient<segue_node::client::Authorized> {
-    AudienceServiceClient::new(gateway.transport())
+fn audiences(gateway: &Gateway) -> AudienceServiceClient<Authorized> {
+    gateway.audience()
 }
 
 /// A tenant's life.
