@@ -40,7 +40,7 @@ pub struct Config {
     /// Files of one month are merged when the month has been over for so many days.
     pub month_after_days: u32,
     /// How often files are looked through for rows of deleted persons and events that are kept no longer: unseen at once, they are
-    /// gone from files after this time at most.
+    /// gone from files after this time at most (events that are kept no longer, a day later).
     pub purge_interval_ms: u64,
     /// Files in the lake that the catalogue does not know are deleted at start when they are older than this: another process
     /// may be writing younger ones. 0 where one process alone uses the lake.

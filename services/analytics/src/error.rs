@@ -8,6 +8,7 @@ use segue_runtime::caller::CallerError;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
 
+use crate::index::NotYet;
 use crate::question::QueryError;
 use crate::scan::ScanError;
 use crate::sql::SqlError;
@@ -36,6 +37,9 @@ pub enum AnalyticsError {
     /// The SQL statement cannot be answered.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// What the caller has read already is not in the index yet.
+    #[error("not indexed yet: {0}: retry in a moment")]
+    NotIndexedYet(#[from] NotYet),
     /// Merges of persons that were published before the call are not read yet, so it is not known who is part of a person.
     #[error("merges of persons are still being read: retry in a moment")]
     MergesUnread,
@@ -75,7 +79,7 @@ impl ServiceError for AnalyticsError {
             Self::TenantUnknown { .. } => Code::Unavailable,
             Self::Query(error) => error.code(),
             Self::Sql(error) => error.code(),
-            Self::MergesUnread => Code::Unavailable,
+            Self::MergesUnread | Self::NotIndexedYet(_) => Code::Unavailable,
             Self::Busy => Code::ResourceExhausted,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::Stopped => Code::Unavailable,
@@ -97,6 +101,7 @@ impl ServiceError for AnalyticsError {
             Self::Query(error) => error.reason(),
             Self::Sql(error) => error.reason(),
             Self::MergesUnread => "MERGES_UNREAD",
+            Self::NotIndexedYet(_) => "NOT_INDEXED_YET",
             Self::Busy => "TOO_MANY_QUERIES",
             Self::DeadlineExceeded { .. } => "QUERY_TOO_LONG",
             Self::Stopped => "STOPPED",
@@ -121,6 +126,7 @@ impl ServiceError for AnalyticsError {
             Self::Scan(ScanError::Arrow(_) | ScanError::Cancelled | ScanError::NotLoaded { .. })
             | Self::Caller(_)
             | Self::MergesUnread
+            | Self::NotIndexedYet(_)
             | Self::Busy
             | Self::DeadlineExceeded { .. }
             | Self::Stopped
@@ -139,6 +145,7 @@ impl ServiceError for AnalyticsError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::NotIndexedYet(_) => Some(Duration::from_millis(100)),
             Self::Busy | Self::MergesUnread | Self::TenantUnknown { .. } | Self::Scan(ScanError::NotLoaded { .. }) => {
                 Some(Duration::from_secs(1))
             }

@@ -15,6 +15,7 @@ mod condition;
 pub mod config;
 pub mod dimension_values;
 pub mod error;
+pub mod evaluation;
 mod exact;
 mod filter;
 pub mod funnel;

@@ -8,11 +8,12 @@ use chrono::DateTime;
 use segue_model::{Clock, Module};
 use segue_proto::analytics::v1::analytics_service_server::AnalyticsService;
 use segue_proto::analytics::v1::{
-    CountPersonsRequest, CountPersonsResponse, DeletePersonEventsRequest, DeletePersonEventsResponse, GetIndexStatusRequest,
-    GetIndexStatusResponse, GetPersonTimelineRequest, GetPersonTimelineResponse, ListDimensionValuesRequest, ListDimensionValuesResponse,
-    ListDimensionsRequest, ListDimensionsResponse, QueryEventsRequest, QueryEventsResponse, QueryFunnelRequest, QueryFunnelResponse,
-    QueryPathRequest, QueryPathResponse, QueryRetentionRequest, QueryRetentionResponse, QuerySessionsRequest, QuerySessionsResponse,
-    QuerySqlRequest, QuerySqlResponse, SelectPersonsRequest, SelectPersonsResponse,
+    CountPersonsRequest, CountPersonsResponse, DeletePersonEventsRequest, DeletePersonEventsResponse, EvaluateConditionsRequest,
+    EvaluateConditionsResponse, ExplainConditionRequest, ExplainConditionResponse, GetIndexStatusRequest, GetIndexStatusResponse,
+    GetPersonTimelineRequest, GetPersonTimelineResponse, ListDimensionValuesRequest, ListDimensionValuesResponse, ListDimensionsRequest,
+    ListDimensionsResponse, QueryEventsRequest, QueryEventsResponse, QueryFunnelRequest, QueryFunnelResponse, QueryPathRequest,
+    QueryPathResponse, QueryRetentionRequest, QueryRetentionResponse, QuerySessionsRequest, QuerySessionsResponse, QuerySqlRequest,
+    QuerySqlResponse, SelectPersonsRequest, SelectPersonsResponse,
 };
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::reply;
@@ -24,14 +25,17 @@ use tonic::{Request, Response, Status};
 use crate::config::Config;
 use crate::error::AnalyticsError;
 use crate::funnel;
-use crate::index::Index;
+use crate::index::{Index, NotYet};
 use crate::question::{Context, QueryError, QueryLimits};
 use crate::scan::timestamp_of;
 use crate::sql::{self, SqlConfig, SqlRuntime};
-use crate::{dimension_values, path, persons, report, retention, sessions, timeline};
+use crate::{dimension_values, evaluation, path, persons, report, retention, sessions, timeline};
 
 /// Longest id of a request.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Calls of `EvaluateConditions` at once.
+const EVALUATIONS_MAX: usize = 2;
 
 /// The service.
 pub(crate) struct Service {
@@ -40,6 +44,8 @@ pub(crate) struct Service {
     running: Arc<Semaphore>,
     /// Statements, which may take long without looking at the clock: they never keep a report waiting.
     sql_running: Arc<Semaphore>,
+    /// Calls that keep membership live: neither they nor reports keep the other waiting.
+    evaluating: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
     wait_max: Duration,
@@ -73,6 +79,7 @@ impl Service {
             tenants,
             running: Arc::new(Semaphore::new(config.queries_max)),
             sql_running: Arc::new(Semaphore::new(config.sql.queries_max)),
+            evaluating: Arc::new(Semaphore::new(EVALUATIONS_MAX)),
             waiting: AtomicUsize::new(0),
             waiting_max: config.queries_waiting_max,
             wait_max: Duration::from_millis(config.query_wait_ms_max),
@@ -135,19 +142,57 @@ impl Service {
     {
         let tenant = self.tenant(&request, Role::Analyst).await?;
         let permit = self.turn(&self.running).await?;
+        let query = request.into_inner();
+        self.work(permit, move |index, limits, cancel| {
+            let snapshot = index.snapshot(&tenant.id)?;
+            let context = Context { snapshot: &snapshot, zone: tenant.time_zone, limits, cancel };
+            Ok(run(&context, &query)?)
+        })
+        .await
+    }
+
+    /// Evaluates conditions in their turn, as soon as what the caller has read is indexed.
+    async fn evaluate(&self, request: Request<EvaluateConditionsRequest>) -> Result<EvaluateConditionsResponse, AnalyticsError> {
+        let tenant = self.tenant(&request, Role::Service).await?;
+        let request = request.into_inner();
+        let (wanted, wait) = evaluation::wanted(&self.index, &request)?;
+        self.index.wait_until(&tenant.id, &wanted, wait).await?;
+        let turn = tokio::time::timeout(self.wait_max, self.evaluating.clone().acquire_owned());
+        let permit = turn.await.map_err(|_| AnalyticsError::Busy)?.map_err(|_| AnalyticsError::Stopped)?;
+        self.work(permit, move |index, limits, cancel| {
+            // First the positions, then what they lead to: the snapshot may then hold more, never less.
+            let positions = index.positions();
+            let snapshot = index.snapshot_of_now(&tenant.id)?;
+            let reached_us = snapshot.watermark_us();
+            if reached_us == 0 {
+                return Err(NotYet::CatchingUp.into());
+            }
+            if reached_us < wanted.watermark_us {
+                return Err(NotYet::Watermark { reached_us, wanted_us: wanted.watermark_us }.into());
+            }
+            let kept_from_us = index.kept_from_since(&tenant.id, request.removed_since_us);
+            let context = Context { snapshot: &snapshot, zone: tenant.time_zone, limits, cancel };
+            let answer = evaluation::evaluate(&context, &request, kept_from_us)?;
+            Ok(EvaluateConditionsResponse { positions: evaluation::messages(positions), ..answer })
+        })
+        .await
+    }
+
+    /// Does plain, blocking work until it is done, the caller goes away or it takes too long. The permit is held until its thread is done.
+    async fn work<A: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        work: impl FnOnce(&Index, QueryLimits, &CancellationToken) -> Result<A, AnalyticsError> + Send + 'static,
+    ) -> Result<A, AnalyticsError> {
         // Dropped with this call, that is also when the caller goes away.
         let cancelled = self.stopping.child_token();
         let _guard = cancelled.clone().drop_guard();
         let index = self.index.cancelled_by(cancelled.clone());
-        let query = request.into_inner();
         let limits = self.limits;
         let span = tracing::Span::current();
         let work = tokio::task::spawn_blocking(move || {
-            // A query counts until its thread is done, also when nobody waits for it any more.
             let _permit = permit;
-            let snapshot = index.snapshot(&tenant.id)?;
-            let context = Context { snapshot: &snapshot, zone: tenant.time_zone, limits, cancel: &cancelled };
-            Ok(span.in_scope(|| run(&context, &query))?)
+            span.in_scope(|| work(&index, limits, &cancelled))
         });
         match tokio::time::timeout(self.query_max, work).await {
             Ok(Ok(answer)) => answer,
@@ -192,6 +237,17 @@ impl AnalyticsService for Service {
 
     async fn count_persons(&self, request: Request<CountPersonsRequest>) -> Result<Response<CountPersonsResponse>, Status> {
         reply(self.query(request, persons::count).await)
+    }
+
+    async fn evaluate_conditions(
+        &self,
+        request: Request<EvaluateConditionsRequest>,
+    ) -> Result<Response<EvaluateConditionsResponse>, Status> {
+        reply(self.evaluate(request).await)
+    }
+
+    async fn explain_condition(&self, _request: Request<ExplainConditionRequest>) -> Result<Response<ExplainConditionResponse>, Status> {
+        Err(Status::unimplemented("ExplainCondition is not served yet"))
     }
 
     async fn get_person_timeline(&self, request: Request<GetPersonTimelineRequest>) -> Result<Response<GetPersonTimelineResponse>, Status> {

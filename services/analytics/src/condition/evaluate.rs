@@ -1,8 +1,8 @@
 //! Evaluation of a plan: part by part of the persons, in parallel, each node to a bitmap.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use chrono_tz::Tz;
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use segue_engine::condition::Buckets;
 
 use super::plan::{Kind, Node, Plan};
+use super::slots::are_few;
 use super::{rows, sequence};
 use crate::question::{Context, QueryError};
 use crate::scan::{PERSONS_PER_CHUNK, Pass, ScanStats};
@@ -26,9 +27,14 @@ pub(super) struct Moment<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) now_us: i64,
     pub(super) zone: Tz,
-    /// Per node, what the scans of its parts share.
+    /// Per node, what the scans of its parts share; empty where there is one part.
     pub(super) passes: Vec<OnceLock<Pass>>,
+    /// Who meets a node, by its number, where that is known already.
+    answers: &'a Answers,
 }
+
+/// Who meets a node, by its number, where that is known already: of all persons that the condition is asked about, and maybe of others.
+pub(crate) type Answers = [Option<Arc<RoaringBitmap>>];
 
 /// An evaluated condition.
 #[derive(Debug, Default)]
@@ -44,15 +50,39 @@ pub(crate) struct Evaluated {
 
 /// The persons of whom the condition is true at `now_us`; with `within`, those of them.
 pub(crate) fn evaluate(context: &Context<'_>, plan: &Plan, now_us: i64, within: Option<&RoaringBitmap>) -> Result<Evaluated, QueryError> {
-    run(context, plan, now_us, within, false)
+    run(context, plan, now_us, within, Walk::Lazy(&[]))
+}
+
+/// The same, where some answers are known.
+pub(super) fn evaluate_with(
+    context: &Context<'_>,
+    plan: &Plan,
+    now_us: i64,
+    within: Option<&RoaringBitmap>,
+    answers: &Answers,
+) -> Result<Evaluated, QueryError> {
+    run(context, plan, now_us, within, Walk::Lazy(answers))
+}
+
+/// How a tree is walked.
+#[derive(Clone, Copy)]
+enum Walk<'w> {
+    /// Nodes are asked about those of whom nothing else decides.
+    Lazy(&'w Answers),
+    /// Each node is evaluated by itself, and counted.
+    Counting,
 }
 
 /// The same, and the counts of all nodes.
 pub(crate) fn count(context: &Context<'_>, plan: &Plan, now_us: i64, within: Option<&RoaringBitmap>) -> Result<Evaluated, QueryError> {
-    run(context, plan, now_us, within, true)
+    run(context, plan, now_us, within, Walk::Counting)
 }
 
-fn run(context: &Context<'_>, plan: &Plan, now_us: i64, within: Option<&RoaringBitmap>, counting: bool) -> Result<Evaluated, QueryError> {
+fn run(context: &Context<'_>, plan: &Plan, now_us: i64, within: Option<&RoaringBitmap>, walk: Walk<'_>) -> Result<Evaluated, QueryError> {
+    let (counting, answers) = match walk {
+        Walk::Lazy(answers) => (false, answers),
+        Walk::Counting => (true, &[] as &Answers),
+    };
     let known = context.snapshot.persons()?;
     let universe = match within {
         Some(within) => &*known & within,
@@ -64,8 +94,10 @@ fn run(context: &Context<'_>, plan: &Plan, now_us: i64, within: Option<&RoaringB
     limits.threads = 1;
     limits.hits_bytes_max /= threads;
     let of_part = Context { limits, ..*context };
-    let passes = (0..plan.nodes).map(|_| OnceLock::new()).collect();
-    let moment = Moment { context: &of_part, now_us, zone: plan.zone, passes };
+    // One part has nobody to share with.
+    let shared = if parts.len() > 1 { plan.nodes } else { 0 };
+    let passes = (0..shared).map(|_| OnceLock::new()).collect();
+    let moment = Moment { context: &of_part, now_us, zone: plan.zone, passes, answers };
     let nodes = if counting { plan.nodes } else { 0 };
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<QueryError>> = Mutex::new(None);
@@ -122,8 +154,9 @@ struct Part {
 fn parts(universe: RoaringBitmap, threads: usize) -> Vec<Part> {
     let (Some(least), Some(most)) = (universe.min(), universe.max()) else { return Vec::new() };
     let (first, last) = (least / PERSONS_PER_CHUNK, most / PERSONS_PER_CHUNK);
-    if universe.len() <= PERSONS_OF_ONE_THREAD || first == last {
-        return vec![Part { range: least..most.saturating_add(1), persons: universe }];
+    let all = least..most.saturating_add(1);
+    if universe.len() <= PERSONS_OF_ONE_THREAD || first == last || threads == 1 && are_few(&universe, &all) {
+        return vec![Part { range: all, persons: universe }];
     }
     let wanted = (threads as u32).saturating_mul(PARTS_PER_THREAD).max(1);
     let chunks = (last - first + 1).div_ceil(wanted).clamp(1, CHUNKS_PER_PART_MAX);
@@ -152,6 +185,9 @@ struct Worker<'w> {
 impl Worker<'_> {
     /// Who of `universe` meets the node.
     fn node(&mut self, node: &Node, universe: &RoaringBitmap) -> Result<RoaringBitmap, QueryError> {
+        if let Some(Some(known)) = self.moment.answers.get(node.number) {
+            return Ok(&**known & universe);
+        }
         let persons = match &node.kind {
             Kind::All(operands) => self.all(operands, universe)?,
             Kind::Any(operands) => self.any(operands, universe)?,
@@ -162,6 +198,7 @@ impl Worker<'_> {
                 let mut buckets = Buckets::new(salt);
                 universe.iter().filter(|person| (*from..*to).contains(&buckets.bucket(*person))).collect()
             }
+            Kind::Persons(persons) if self.moment.context.snapshot.are_survivors(persons) => persons & universe,
             Kind::Persons(persons) => {
                 let mut survivors = persons.clone();
                 self.moment.context.snapshot.survivors(&mut survivors);

@@ -11,7 +11,8 @@
 //! run, many are read through.
 //!
 //! A leaf over events (`rows`) reads the events that it names, in its window, with the columns that it needs, and adds up one aggregate
-//! per person in a plain array (`tally`, `slots`). Only sequences need a person's events together and in order (`crate::pass`).
+//! per person in a plain array (`tally`, `slots`). Many conditions at once share what they have in common (`once`, `together`), and `edges`
+//! says when time alone may change them. Only sequences need a person's events together and in order (`crate::pass`).
 //!
 //! # Where meanings are
 //!
@@ -22,16 +23,21 @@
 
 mod among;
 mod behavior;
+mod edges;
 mod evaluate;
+mod once;
 mod parse;
 mod plan;
 mod rows;
 mod sequence;
 mod slots;
 mod tally;
+mod together;
 mod verdict;
 
 pub(crate) use among::Among;
+pub(crate) use edges::{Edges, EdgesAsk, edges_of_all};
 pub(crate) use evaluate::{Evaluated, count, evaluate};
+pub(crate) use once::{Ask, LeafKeys, evaluate_all};
 pub(crate) use parse::persons_of_bytes;
 pub(crate) use plan::Plan;

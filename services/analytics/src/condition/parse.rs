@@ -69,7 +69,7 @@ impl Parser<'_, '_> {
         }
         let kind = match &condition.node {
             None => {
-                self.fault(path, "set one of all, any, not, behavior, sequence, attribute, acquisition, random_bucket and persons");
+                self.fault(path, "set one of all, any, not, behavior, sequence, attribute, acquisition, random_bucket, persons, member_of and has_identifier");
                 None
             }
             Some(PbNode::All(list)) => Some(Kind::All(self.list(list, &format!("{path}.all"), depth))),
@@ -87,6 +87,8 @@ impl Parser<'_, '_> {
             }
             Some(PbNode::RandomBucket(bucket)) => self.bucket(bucket, &format!("{path}.random_bucket")),
             Some(PbNode::Persons(set)) => self.persons(set, &format!("{path}.persons")),
+            Some(PbNode::MemberOf(_)) => self.unknown_here(&format!("{path}.member_of"), "who belongs to an audience or a list"),
+            Some(PbNode::HasIdentifier(_)) => self.unknown_here(&format!("{path}.has_identifier"), "who has an identifier"),
         };
         kind.map_or(nothing, |kind| Node { number, kind })
     }
@@ -97,6 +99,12 @@ impl Parser<'_, '_> {
             conditions.map(|(at, condition)| self.node(condition, &format!("{path}.conditions[{at}]"), depth + 1)).collect();
         nodes.sort_by_key(Node::cost);
         nodes
+    }
+
+    /// A node that somebody else has to put persons in place of.
+    fn unknown_here(&mut self, path: &str, what: &str) -> Option<Kind> {
+        self.fault(path, format!("{what} is not known to analytics: ask the audience service, which puts the persons in its place"));
+        None
     }
 
     fn bucket(&mut self, bucket: &pb::RandomBucket, path: &str) -> Option<Kind> {

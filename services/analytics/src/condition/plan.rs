@@ -7,7 +7,7 @@ use segue_engine::condition::{Span, Window};
 use super::verdict::Verdict;
 use crate::filter::fields::{ItemColumn, Place};
 use crate::filter::predicate::Predicate;
-use crate::scan::Column;
+use crate::scan::{Column, Snapshot};
 
 /// A condition, ready to be evaluated.
 #[derive(Debug, Clone)]
@@ -22,6 +22,18 @@ impl Plan {
     /// How many nodes, the root included.
     pub(crate) fn nodes(&self) -> usize {
         self.nodes
+    }
+
+    /// All nodes without operands.
+    pub(super) fn leaves(&self) -> Vec<&Node> {
+        let mut leaves = Vec::new();
+        self.root.leaves(&mut leaves);
+        leaves
+    }
+
+    /// Makes the persons of its sets those of the snapshot, so that it is done once and not whenever they are asked for.
+    pub(crate) fn settle(&mut self, snapshot: &Snapshot) {
+        self.root.settle(snapshot);
     }
 }
 
@@ -65,6 +77,13 @@ pub(super) struct Rows {
     /// The fields of items that places mean.
     pub(super) item_columns: Vec<ItemColumn>,
     pub(super) measure: Measure,
+}
+
+impl Rows {
+    /// Whether any row between these times may match.
+    pub(super) fn may_match(&self, (from_us, to_us): (i64, i64)) -> bool {
+        from_us < to_us && !matches!(self.filter, Predicate::Always(false))
+    }
 }
 
 /// What is computed per person, and what is asked of it.
@@ -137,6 +156,24 @@ pub(super) struct Step {
 }
 
 impl Node {
+    fn settle(&mut self, snapshot: &Snapshot) {
+        match &mut self.kind {
+            Kind::All(operands) | Kind::Any(operands) => operands.iter_mut().for_each(|operand| operand.settle(snapshot)),
+            Kind::Not(operand) => operand.settle(snapshot),
+            Kind::Persons(persons) => snapshot.survivors(persons),
+            Kind::Rows(_) | Kind::Sequence(_) | Kind::Bucket { .. } => {}
+        }
+    }
+
+    /// Adds all nodes without operands.
+    pub(super) fn leaves<'n>(&'n self, leaves: &mut Vec<&'n Node>) {
+        match &self.kind {
+            Kind::All(operands) | Kind::Any(operands) => operands.iter().for_each(|operand| operand.leaves(leaves)),
+            Kind::Not(operand) => operand.leaves(leaves),
+            Kind::Rows(_) | Kind::Sequence(_) | Kind::Bucket { .. } | Kind::Persons(_) => leaves.push(self),
+        }
+    }
+
     /// About how much it takes to evaluate, to begin with what is cheap.
     pub(super) fn cost(&self) -> u32 {
         match &self.kind {

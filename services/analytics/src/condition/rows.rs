@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, PrimitiveArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, Int64Type, UInt32Type, UInt64Type};
+use chrono_tz::Tz;
 use roaring::RoaringBitmap;
 use segue_engine::condition::Days;
 
@@ -36,18 +37,23 @@ pub(super) fn evaluate(
         return Ok(RoaringBitmap::new());
     }
     let slots = Slots::new(universe, range);
-    let mut tally = Tally::new(&rows.measure, slots.len(), moment);
-    let (from, to) = rows.window.bounds(moment.now_us, moment.zone);
-    let pass = moment.passes.get(number).map(|pass| pass.get_or_init(|| moment.context.snapshot.pass(request(rows, (from, to)))));
-    if let (Some(pass), true) = (pass, from < to && !matches!(rows.filter, Predicate::Always(false))) {
-        let mut scan = pass.scan(range.clone()).having(&rows.having);
+    let mut tally = Tally::new(&rows.measure, slots.len(), moment.zone);
+    let times = rows.window.bounds(moment.now_us, moment.zone);
+    if rows.may_match(times) {
+        let snapshot = moment.context.snapshot;
+        let scan = match moment.passes.get(number) {
+            Some(pass) => pass.get_or_init(|| snapshot.pass(request(rows, times))).scan(range.clone()),
+            None => snapshot.scan(ScanRequest { persons: Some(range.clone()), ..request(rows, times) }),
+        };
+        let mut scan = scan.having(&rows.having);
         if slots.are_listed() {
             scan = scan.only(Arc::new(universe.clone()));
         }
         for batch in scan.by_ref() {
             moment.context.check()?;
             let batch = batch?;
-            let reading = Reading::new(rows, &batch, &slots)?;
+            let (of_rows, first) = slots.of_rows(persons_of(&batch, rows.columns.len())?);
+            let reading = Reading::new(rows, &batch, (of_rows, first), None)?;
             tally.add(&reading)?;
             tally.check(moment.context.limits.hits_bytes_max)?;
         }
@@ -56,17 +62,57 @@ pub(super) fn evaluate(
     Ok(tally.finish(&slots, universe))
 }
 
-fn request(rows: &Rows, range_us: (i64, i64)) -> ScanRequest {
+/// The columns that a leaf reads: its own, and the keys behind them.
+pub(super) fn columns_of(rows: &Rows) -> Vec<Column> {
     let mut columns = rows.columns.clone();
     columns.push(Column::Person);
     if matches!(rows.measure, Measure::Edge(_)) {
         columns.extend([Column::Ts, Column::Sequence, Column::Origin]);
     }
-    ScanRequest { events: rows.events.clone(), range_us, columns, persons: None }
+    columns
+}
+
+fn request(rows: &Rows, range_us: (i64, i64)) -> ScanRequest {
+    ScanRequest { events: rows.events.clone(), range_us, columns: columns_of(rows), persons: None }
+}
+
+/// The persons of a batch's rows.
+fn persons_of(batch: &ScanBatch, at: usize) -> Result<&[u32], QueryError> {
+    Ok(key::<UInt32Type>(batch, at)?.values())
+}
+
+/// Which rows match, and which of their items count; `None`: all.
+pub(super) fn matching(
+    filter: &Predicate,
+    items: Option<&Predicate>,
+    cells: &BatchCells<'_>,
+) -> (Option<BooleanBuffer>, Option<BooleanBuffer>) {
+    let mut selected = (!matches!(filter, Predicate::Always(true))).then(|| mask(filter, cells));
+    let items = match (items, &cells.items) {
+        (Some(filter), Some(items)) => {
+            let passing = item_mask(filter, items);
+            let any = |row: usize| (items.starts[row]..items.ends[row]).any(|item| passing.value(item as usize));
+            and(&mut selected, BooleanBuffer::collect_bool(cells.len, any));
+            Some(passing)
+        }
+        (Some(_), None) => {
+            and(&mut selected, BooleanBuffer::new_unset(cells.len));
+            None
+        }
+        (None, _) => None,
+    };
+    (selected, items)
+}
+
+fn and(selected: &mut Option<BooleanBuffer>, further: BooleanBuffer) {
+    *selected = Some(match selected.take() {
+        Some(selected) => &selected & &further,
+        None => further,
+    });
 }
 
 /// The matching rows of one batch.
-struct Reading<'r> {
+pub(super) struct Reading<'r> {
     batch: &'r ScanBatch,
     cells: BatchCells<'r>,
     keys: usize,
@@ -80,32 +126,20 @@ struct Reading<'r> {
 }
 
 impl<'r> Reading<'r> {
-    fn new(rows: &Rows, batch: &'r ScanBatch, slots: &Slots) -> Result<Self, QueryError> {
+    /// Of a batch with the columns of [`columns_of`]. `slots` are those of its rows, moved by a constant; only rows `among` are looked at.
+    pub(super) fn new(
+        rows: &Rows,
+        batch: &'r ScanBatch,
+        (slots, first): (Cow<'r, [u32]>, u32),
+        among: Option<BooleanBuffer>,
+    ) -> Result<Self, QueryError> {
         let keys = rows.columns.len();
         let cells = BatchCells::new(batch, &rows.columns, &rows.item_columns)?;
-        let persons = key::<UInt32Type>(batch, keys)?.values();
-        let mut selected = (!matches!(rows.filter, Predicate::Always(true))).then(|| mask(&rows.filter, &cells));
-        let and = |selected: &mut Option<BooleanBuffer>, further: BooleanBuffer| {
-            *selected = Some(match selected.take() {
-                Some(selected) => &selected & &further,
-                None => further,
-            });
-        };
-        let items = match (&rows.items, &cells.items) {
-            (Some(filter), Some(items)) => {
-                let passing = item_mask(filter, items);
-                let any = |row: usize| (items.starts[row]..items.ends[row]).any(|item| passing.value(item as usize));
-                and(&mut selected, BooleanBuffer::collect_bool(cells.len, any));
-                Some(passing)
-            }
-            (Some(_), None) => {
-                and(&mut selected, BooleanBuffer::new_unset(cells.len));
-                None
-            }
-            (None, _) => None,
-        };
+        let (mut selected, items) = matching(&rows.filter, rows.items.as_ref(), &cells);
+        if let Some(among) = among {
+            and(&mut selected, among);
+        }
         let matching = selected.map(|selected| selected.set_indices_u32().collect());
-        let (slots, first) = slots.of_rows(persons);
         Ok(Self { batch, cells, keys, slots, first, matching, items })
     }
 
@@ -252,7 +286,7 @@ impl<'r> Reading<'r> {
 }
 
 /// A column that the leaf asked for beside its own.
-fn key<T: ArrowPrimitiveType>(batch: &ScanBatch, at: usize) -> Result<&PrimitiveArray<T>, QueryError> {
+pub(super) fn key<T: ArrowPrimitiveType>(batch: &ScanBatch, at: usize) -> Result<&PrimitiveArray<T>, QueryError> {
     let column = batch.batch.columns().get(at).and_then(|column| column.as_primitive_opt::<T>());
     column.ok_or_else(|| {
         let what = format!("a run of `{}` lacks person, ts, sequence or origin", batch.event);
@@ -261,7 +295,7 @@ fn key<T: ArrowPrimitiveType>(batch: &ScanBatch, at: usize) -> Result<&Primitive
 }
 
 /// The aggregate of a measure, per slot, and what is asked of it.
-enum Tally<'m> {
+pub(super) enum Tally<'m> {
     Counts(&'m Verdict, Counts),
     Sums(&'m Verdict, Operand, Sums),
     DoubleSums(&'m Verdict, Operand, DoubleSums),
@@ -273,7 +307,7 @@ enum Tally<'m> {
 }
 
 impl<'m> Tally<'m> {
-    fn new(measure: &'m Measure, slots: usize, moment: &Moment<'_>) -> Self {
+    pub(super) fn new(measure: &'m Measure, slots: usize, zone: Tz) -> Self {
         match measure {
             Measure::Count(verdict) => Tally::Counts(verdict, Counts::new(slots)),
             Measure::Sum(operand, verdict) if operand.is_double() => Tally::DoubleSums(verdict, *operand, DoubleSums::default()),
@@ -286,13 +320,13 @@ impl<'m> Tally<'m> {
                     Tally::Extremes(verdict, *operand, Extremes::new(slots, largest))
                 }
             }
-            Measure::Days(times, verdict) => Tally::Days(verdict, *times, Days::new(moment.zone), Distinct::new()),
+            Measure::Days(times, verdict) => Tally::Days(verdict, *times, Days::new(zone), Distinct::new()),
             Measure::Distinct(place, verdict) => Tally::Distinct(verdict, *place, Values::default(), Distinct::new()),
             Measure::Edge(edge) => Tally::Edges(edge, Edges::new(slots, edge.last, edge.otherwise)),
         }
     }
 
-    fn add(&mut self, reading: &Reading<'_>) -> Result<(), QueryError> {
+    pub(super) fn add(&mut self, reading: &Reading<'_>) -> Result<(), QueryError> {
         if reading.is_empty() {
             return Ok(());
         }
@@ -316,7 +350,7 @@ impl<'m> Tally<'m> {
     }
 
     /// Keeps memory in bounds.
-    fn check(&mut self, bytes_max: usize) -> Result<(), QueryError> {
+    pub(super) fn check(&mut self, bytes_max: usize) -> Result<(), QueryError> {
         match self {
             Tally::DoubleSums(_, _, sums) => sums.check(bytes_max),
             Tally::Days(_, _, _, distinct) | Tally::Distinct(_, _, _, distinct) => distinct.check(bytes_max),
@@ -324,7 +358,7 @@ impl<'m> Tally<'m> {
         }
     }
 
-    fn finish(self, slots: &Slots, among: &RoaringBitmap) -> RoaringBitmap {
+    pub(super) fn finish(self, slots: &Slots, among: &RoaringBitmap) -> RoaringBitmap {
         match self {
             Tally::Counts(verdict, counts) => counts.finish(verdict, slots, among),
             Tally::Sums(verdict, _, sums) => sums.finish(verdict, slots, among),

@@ -16,21 +16,30 @@ pub(super) struct Slots {
 }
 
 /// Persons that are listed rather than spread over an array.
-const LISTED_MAX: u64 = 65_536;
+pub(super) const LISTED_MAX: u64 = 65_536;
 /// How much sparser than one of so many numbers persons have to be, to be listed.
 const LISTED_SPARSITY: u64 = 16;
+
+/// Whether persons of a range so long are few and scattered.
+pub(super) fn are_few(persons: &RoaringBitmap, range: &Range<u32>) -> bool {
+    persons.len() <= LISTED_MAX && persons.len().saturating_mul(LISTED_SPARSITY) < range.len() as u64
+}
 
 impl Slots {
     /// For persons who lie in this range.
     pub(super) fn new(persons: &RoaringBitmap, range: &Range<u32>) -> Slots {
-        let is_sparse = persons.len().saturating_mul(LISTED_SPARSITY) < range.len() as u64;
-        if is_sparse && persons.len() <= LISTED_MAX {
-            let listed: Vec<u32> = persons.iter().collect();
-            return Slots { first: 0, len: listed.len(), listed: Some(listed) };
+        if are_few(persons, range) {
+            return Slots::of_few(persons);
         }
         // Aligned, so that bits of slots are bits of a bitmap.
         let first = range.start & !63;
         Slots { first, len: (range.end - first) as usize, listed: None }
+    }
+
+    /// For persons who are few among those that rows have.
+    pub(super) fn of_few(persons: &RoaringBitmap) -> Slots {
+        let listed: Vec<u32> = persons.iter().collect();
+        Slots { first: 0, len: listed.len(), listed: Some(listed) }
     }
 
     /// How many slots.

@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::{CONSUMER, IDENTITY, Partition, RESOLVED, Shared};
 use crate::store::NewRedirect;
 
-/// How long one read waits for something to come; the watermark of a quiet partition is at most so old.
-const READ_WAIT: Duration = Duration::from_millis(500);
+/// How long one read of `resolved` waits for something to come; the watermark of a quiet partition is at most so old.
+const RESOLVED_WAIT: Duration = Duration::from_millis(100);
+/// The same for `identity`, whose quiet partitions keep nobody waiting.
+const IDENTITY_WAIT: Duration = Duration::from_millis(500);
 /// Between attempts when the log or the store cannot be reached.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Reading stops when tails take so many times their share of memory (numerator, denominator).
@@ -54,7 +56,7 @@ impl Shared {
         while !stopping.is_cancelled() {
             self.wait_for_room(&stopping).await;
             let before_us = self.clock.now_us();
-            let limits = ReadLimits { wait: READ_WAIT, ..ReadLimits::default() };
+            let limits = ReadLimits { wait: RESOLVED_WAIT, ..ReadLimits::default() };
             let read = tokio::select! {
                 read = self.log.read(RESOLVED, number, position, limits) => read,
                 () = stopping.cancelled() => break,
@@ -67,9 +69,12 @@ impl Shared {
                 }
             };
             if batches.is_empty() {
-                let mut partition = partition.lock();
-                partition.watermark_us = partition.watermark_us.max(before_us);
-                partition.consumed = partition.consumed.max(position);
+                {
+                    let mut partition = partition.lock();
+                    partition.watermark_us = partition.watermark_us.max(before_us);
+                    partition.consumed = partition.consumed.max(position);
+                }
+                self.progress.notify();
             }
             for batch in &batches {
                 self.take_in(number, partition, batch, &stopping).await?;
@@ -146,6 +151,8 @@ impl Shared {
         }
         partition.consumed = partition.consumed.max(batch.position);
         partition.watermark_us = partition.watermark_us.max(batch.appended_at_us);
+        drop(partition);
+        self.progress.notify();
         Ok(Ok(()))
     }
 
@@ -196,7 +203,7 @@ impl Shared {
     ) -> anyhow::Result<()> {
         hold(&self, IDENTITY, number, position, &stopping).await?;
         while !stopping.is_cancelled() {
-            let limits = ReadLimits { wait: READ_WAIT, ..ReadLimits::default() };
+            let limits = ReadLimits { wait: IDENTITY_WAIT, ..ReadLimits::default() };
             let read = tokio::select! {
                 read = self.log.read(IDENTITY, number, position, limits) => read,
                 () = stopping.cancelled() => break,
@@ -215,6 +222,7 @@ impl Shared {
                 match self.catalogue.put_redirects(&redirects, IDENTITY.name(), number, last).await {
                     Ok(()) => {
                         self.redirect(&redirects);
+                        self.progress.identity_is_at(number, last);
                         break;
                     }
                     // A full disk is made room on.

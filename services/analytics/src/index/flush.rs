@@ -53,7 +53,7 @@ impl Shared {
     /// `gate` holds the flush for as long as its end is not known, also when this is dropped midway.
     async fn try_flush(&self, tenant: &TenantIndex, gate: &mut Option<Attempt>) -> anyhow::Result<()> {
         self.settle(tenant, gate).await?;
-        let attempt = gate.insert(Attempt { capture: tenant.capture(self.kept_from_us(&tenant.id))?, files: None });
+        let attempt = gate.insert(Attempt { capture: tenant.capture(self.stored_from_us(&tenant.id))?, files: None });
         let written = match self.write_tail(tenant, &attempt.capture).await {
             Ok(written) => written,
             Err(error) => {

@@ -36,7 +36,7 @@ impl Shared {
         if tenant.with(|state| state.closed) {
             return Ok(false);
         }
-        let (files, rewrite) = tenant.files_and_rewrite(self.kept_from_us(&tenant.id));
+        let (files, rewrite) = tenant.files_and_rewrite(self.stored_from_us(&tenant.id));
         let entries: Vec<&FileEntry> = files.iter().map(|file| &file.entry).collect();
         let Some(plan) = next_merge(&entries, &self.config, day_of(self.clock.now_us())) else { return Ok(false) };
         let inputs: Vec<Arc<FileHandle>> = plan.files.iter().map(|at| files[*at].clone()).collect();

@@ -8,6 +8,7 @@
 //! | `flush` | writes tails to files and positions to the store |
 //! | `merge` | puts small files together |
 //! | `purge` | deletes persons, and removes from files what is no longer shown |
+//! | `progress` | knows how far the topics are read; whoever has read them as well waits for it |
 //! | `maintain` | decides when each of these runs; opens and unloads tenants |
 //!
 //! # Positions
@@ -30,10 +31,12 @@ mod durability;
 pub(crate) mod files;
 mod flush;
 mod items;
+mod kept;
 mod lake;
 mod maintain;
 mod merge;
 mod merge_plan;
+mod progress;
 pub(crate) mod property;
 mod purge;
 pub(crate) mod redirects;
@@ -62,6 +65,9 @@ use crate::store::Catalogue;
 use files::{ColumnCache, FileHandle};
 pub(crate) use lake::Lake;
 pub(crate) use maintain::spawn_workers;
+pub use progress::NotYet;
+use progress::Progress;
+pub(crate) use progress::{Position, Wanted};
 use tail::{Lane, TenantIndex, TenantState};
 
 /// Events with persons.
@@ -106,9 +112,12 @@ pub(crate) struct Shared {
     /// memory, so that one that loads meanwhile does not miss them.
     opening: tokio::sync::Mutex<()>,
     partitions: BTreeMap<u16, Mutex<Partition>>,
+    /// How far `identity` is, and who waits for either topic.
+    progress: Progress,
     /// Held while marks of skipped batches are stored or removed.
     marks: tokio::sync::Mutex<()>,
     tail_bytes: Arc<AtomicUsize>,
+    days_kept: kept::DaysKept,
     /// Catch-ups under way, with their progress from 0 to 1.
     catching_up: Mutex<HashMap<TenantId, f64>>,
     /// Something may have become due for a flush.
@@ -207,6 +216,8 @@ impl Index {
                 partition.skipped.insert(tenant, Mark::new(position, true));
             }
         }
+        let identity = catalogue.positions(IDENTITY.name()).await?;
+        let progress = Progress::new((0..log.partitions()).map(|number| (number, identity.get(&number).copied().unwrap_or(0))));
         let (deletions, deleted) = mpsc::unbounded_channel();
         let shared = Shared {
             cache: ColumnCache::new(config.cache_bytes_max),
@@ -219,8 +230,10 @@ impl Index {
             tenants: RwLock::default(),
             opening: tokio::sync::Mutex::default(),
             partitions: partitions.into_iter().map(|(number, partition)| (number, Mutex::new(partition))).collect(),
+            progress,
             marks: tokio::sync::Mutex::default(),
             tail_bytes: Arc::default(),
+            days_kept: kept::DaysKept::default(),
             catching_up: Mutex::default(),
             flush_wanted: Notify::new(),
             room: Notify::new(),
@@ -236,12 +249,21 @@ impl Index {
 
     /// One consistent view of a tenant's events. [`Index::load`] must have loaded the tenant.
     pub fn snapshot(&self, tenant: &TenantId) -> Result<Arc<Snapshot>, ScanError> {
+        self.snapshot_of_age(tenant, Duration::from_millis(self.shared.config.snapshot_age_ms_max))
+    }
+
+    /// The same, and all that is indexed is in it.
+    pub(crate) fn snapshot_of_now(&self, tenant: &TenantId) -> Result<Arc<Snapshot>, ScanError> {
+        self.snapshot_of_age(tenant, Duration::ZERO)
+    }
+
+    fn snapshot_of_age(&self, tenant: &TenantId, age_max: Duration) -> Result<Arc<Snapshot>, ScanError> {
         let loaded = self.shared.tenants.read().get(tenant).cloned();
         let Some(loaded) = loaded else { return Err(ScanError::NotLoaded { tenant: tenant.to_string() }) };
         // First the watermark, then the tail: the tail may then hold more, never less.
         let watermark_us = self.shared.watermark_us(tenant);
         let kept_from_us = self.shared.kept_from_us(tenant);
-        let view = loaded.view(watermark_us, kept_from_us, Duration::from_millis(self.shared.config.snapshot_age_ms_max))?;
+        let view = loaded.view(watermark_us, kept_from_us, age_max)?;
         let pass_bytes_max = usize::try_from(self.shared.config.pass_bytes_max).unwrap_or(usize::MAX);
         Ok(Arc::new(Snapshot::new(view, self.cancelled.clone(), pass_bytes_max)))
     }
@@ -288,15 +310,6 @@ impl Index {
 impl Shared {
     pub(crate) fn is_on(&self, tenant: &TenantId) -> bool {
         self.directory.is_on(tenant, Module::Analytics)
-    }
-
-    /// Events of the tenant before this moment are no longer shown: whole UTC days, so that each is kept for at least as long as the
-    /// tenant wants.
-    pub(crate) fn kept_from_us(&self, tenant: &TenantId) -> i64 {
-        match self.directory.get(tenant).map_or(0, |tenant| tenant.event_retention_days) {
-            0 => i64::MIN,
-            days => (flush::day_of(self.clock.now_us()) - i64::from(days)).saturating_mul(flush::DAY_US),
-        }
     }
 
     pub(crate) fn find(&self, tenant: &TenantId) -> Option<Arc<TenantIndex>> {

@@ -103,7 +103,7 @@ impl Shared {
 
     /// See [`Index::purge`].
     pub(crate) async fn purge(&self, tenant: &Arc<TenantIndex>) -> anyhow::Result<usize> {
-        let kept_from_us = self.kept_from_us(&tenant.id);
+        let kept_from_us = self.stored_from_us(&tenant.id);
         let (files, rewrite, changes, is_settled) = {
             // Whoever writes files from here on knows what we know.
             let _merging = tenant.merging.lock().await;

@@ -128,6 +128,8 @@ pub(crate) struct Redirects {
     deleted: Vec<(u32, i64)>,
     /// All merged and mixed numbers.
     special: RoaringBitmap,
+    /// All merged numbers.
+    merged: RoaringBitmap,
 }
 
 /// The merged and mixed numbers among the persons of some rows.
@@ -179,6 +181,7 @@ impl Redirects {
         }
         redirects.mixed = mixed.into_iter().collect();
         redirects.deleted = changes.deleted.iter().map(|(origin, until_us)| (*origin, *until_us)).collect();
+        redirects.merged = redirects.by_from.iter().map(|(from, _)| *from).collect();
         redirects.special = redirects.by_from.iter().chain(&redirects.mixed).map(|(number, _)| *number).collect();
         redirects
     }
@@ -201,8 +204,16 @@ impl Redirects {
         }
     }
 
+    /// Whether none of these was merged into another.
+    pub(crate) fn are_survivors(&self, persons: &RoaringBitmap) -> bool {
+        self.merged.is_disjoint(persons)
+    }
+
     /// Persons as they may have been known once, made persons as they are now.
     pub(crate) fn survivors(&self, persons: &mut RoaringBitmap) {
+        if self.are_survivors(persons) {
+            return;
+        }
         let merged: Vec<(u32, u32)> = if persons.len() < self.by_from.len() as u64 {
             persons.iter().map(|person| (person, self.survivor(person))).filter(|(person, survivor)| person != survivor).collect()
         } else {
@@ -222,6 +233,11 @@ impl Redirects {
     /// Whether any rows are deleted.
     pub(crate) fn deletes(&self) -> bool {
         !self.deleted.is_empty()
+    }
+
+    /// Origins of which rows were deleted after this moment.
+    pub(crate) fn deleted_since(&self, since_us: i64) -> impl Iterator<Item = u32> {
+        self.deleted.iter().filter(move |(_, until_us)| *until_us > since_us).map(|(origin, _)| *origin)
     }
 
     /// Whether a row is deleted.

@@ -225,7 +225,7 @@ impl TenantIndex {
         })
     }
 
-    /// What a snapshot shows. A view that is younger than `age_max` is used again.
+    /// What a snapshot shows. A view that is younger than `age_max` is used again, and one to which nothing has come since.
     pub(crate) fn view(&self, watermark_us: i64, kept_from_us: i64, age_max: Duration) -> Result<Arc<View>, ScanError> {
         self.with(|state| {
             if let Some((view, version, at)) = &state.view
@@ -238,7 +238,9 @@ impl TenantIndex {
             let pieces = state.flushing.iter().chain(&state.pieces).cloned().collect();
             let view = Arc::new(View::new(self.id.clone(), watermark_us, state.stored(kept_from_us), pieces, state.properties.list()));
             // Kept only where it may serve again: it holds on to files.
-            state.view = (!age_max.is_zero()).then(|| (view.clone(), state.version, Instant::now()));
+            if !age_max.is_zero() {
+                state.view = Some((view.clone(), state.version, Instant::now()));
+            }
             Ok(view)
         })
     }

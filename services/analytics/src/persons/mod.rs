@@ -198,7 +198,8 @@ impl Page {
     }
 }
 
-fn bytes_of(persons: &RoaringBitmap) -> Vec<u8> {
+/// As messages have them.
+pub(crate) fn bytes_of(persons: &RoaringBitmap) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(persons.serialized_size());
     // Writing to memory does not fail.
     let _ = persons.serialize_into(&mut bytes);

@@ -11,6 +11,7 @@
 mod error;
 pub(crate) mod hashing;
 pub(crate) mod parse;
+pub(crate) mod threads;
 pub(crate) mod time;
 pub(crate) mod token;
 

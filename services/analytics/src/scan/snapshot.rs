@@ -8,9 +8,10 @@ use segue_proto::events::v1::ResolvedEvent;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Plan;
-use super::view::View;
-use super::{Pass, PropertyScope, PropertyType, Scan, ScanError, ScanRequest, StoredProperty};
+use super::view::{StoredView, View};
+use super::{Column, Pass, PropertyScope, PropertyType, Scan, ScanError, ScanRequest, StoredProperty};
 use crate::index::builder::Builder;
+use crate::index::files::add_persons;
 use crate::index::property::Properties;
 use crate::index::run::{Piece, Span};
 
@@ -112,6 +113,35 @@ impl Snapshot {
     /// Makes persons as they may have been known once persons as they are now: who was merged becomes the survivor.
     pub fn survivors(&self, persons: &mut RoaringBitmap) {
         self.view.stored.redirects.survivors(persons);
+    }
+
+    /// Whether none of these persons was merged into another.
+    pub(crate) fn are_survivors(&self, persons: &RoaringBitmap) -> bool {
+        self.view.stored.redirects.are_survivors(persons)
+    }
+
+    /// The persons whose events were deleted on request after this moment.
+    pub(crate) fn deleted_since(&self, since_us: i64) -> RoaringBitmap {
+        let redirects = &self.view.stored.redirects;
+        redirects.deleted_since(since_us).map(|origin| redirects.survivor(origin)).collect()
+    }
+
+    /// The persons with events at or after this moment that are too old to be shown by now, as far as files still hold them.
+    pub(crate) fn outdated_since(&self, kept_from_us: i64) -> Result<RoaringBitmap, ScanError> {
+        let mut persons = RoaringBitmap::new();
+        let kept_now_us = self.view.stored.kept_from_us;
+        if kept_from_us >= kept_now_us {
+            return Ok(persons);
+        }
+        let stored = StoredView::new(self.view.stored.files.clone(), self.view.stored.redirects.clone(), kept_from_us);
+        let (pieces, properties) = (self.view.pieces.clone(), self.view.properties.clone());
+        let view = View::new(self.view.tenant.clone(), self.watermark_us, Arc::new(stored), pieces, properties);
+        let earlier = Self { view: Arc::new(view), ..self.clone() };
+        let columns = vec![Column::Person];
+        for batch in earlier.scan(ScanRequest { events: None, range_us: (kept_from_us, kept_now_us), columns, persons: None }) {
+            add_persons(&mut persons, batch?.batch.columns().first())?;
+        }
+        Ok(persons)
     }
 
     /// The runs that may hold rows of these events in this range of time: smallest and largest person number (before redirects), and

@@ -4,6 +4,7 @@ mod bulk;
 mod cluster;
 mod condition;
 mod dimension_values;
+mod evaluation;
 mod events;
 mod every_layout;
 mod funnel;

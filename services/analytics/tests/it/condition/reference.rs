@@ -36,6 +36,7 @@ impl World<'_> {
             Node::Acquisition(acquisition) => self.acquisition(acquisition, person),
             Node::RandomBucket(bucket) => (bucket.from..bucket.to).contains(&Buckets::new(&bucket.salt).bucket(person)),
             Node::Persons(set) => roaring::RoaringBitmap::deserialize_from(set.numbers.as_slice()).expect("a bitmap").contains(person),
+            Node::MemberOf(_) | Node::HasIdentifier(_) => unreachable!("the audience service replaces them"),
         }
     }
 
