@@ -1,0 +1,6 @@
+//! Conditions as text, through the public calls.
+
+mod arbitrary;
+mod cases;
+mod faults;
+mod laws;
