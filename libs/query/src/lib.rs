@@ -122,6 +122,7 @@
 //! );
 //! ```
 
+mod depth;
 mod error;
 mod lexer;
 mod names;

@@ -13,6 +13,7 @@ use std::fmt;
 
 use segue_proto::query::v1::{Condition, Span};
 
+use crate::depth::depth;
 use crate::error::ParseError;
 use crate::lexer::{Kind, Token, tokens};
 use crate::names;
@@ -20,7 +21,11 @@ use crate::{NESTING_MAX, TEXT_BYTES_MAX};
 
 /// Reads a condition; what comes back is in its normal form. Not checked against what is known of events and properties.
 pub fn parse(text: &str) -> Result<Condition, ParseError> {
-    whole(text, Parser::condition)
+    whole(text, |parser| {
+        let condition = parser.condition()?;
+        // Every `and` beside an `or` is a level too, and stands in parentheses in the usual form.
+        if depth(&condition) > NESTING_MAX { parser.fail_at(0, too_deep()) } else { Ok(condition) }
+    })
 }
 
 /// Reads a span, for example `3 months`.
@@ -172,7 +177,7 @@ impl<'t> Parser<'t> {
     /// Reads what stands one level deeper.
     fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
         if self.depth == NESTING_MAX {
-            return self.fail_here(format!("nested deeper than {NESTING_MAX} levels"));
+            return self.fail_here(too_deep());
         }
         self.depth += 1;
         let read = read(self);
@@ -211,6 +216,10 @@ impl<'t> Parser<'t> {
         let (byte, bytes) = self.tokens.get(at).map_or((self.text.len(), 0), |token| (token.at, token.text.len()));
         Err(ParseError::new(self.text, byte, bytes, Vec::new(), Some(hint.into())))
     }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {NESTING_MAX} levels")
 }
 
 fn is(token: &Token<'_>, word: &str) -> bool {

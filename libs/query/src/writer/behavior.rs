@@ -9,12 +9,12 @@ use super::{Written, in_window};
 use crate::error::{FormatError, FormatFault};
 use crate::names::{AMOUNTS, name};
 
-pub(super) fn behavior(asked: &Behavior, depth: usize) -> Written {
+pub(super) fn behavior(asked: &Behavior) -> Written {
     let on = match &asked.on {
-        Some(on) => selector(on, depth).map_err(|error| error.under("on"))?,
+        Some(on) => selector(on).map_err(|error| error.under("on"))?,
         None => "anything".to_owned(),
     };
-    let items = items(asked.items.as_ref(), depth).map_err(|error| error.under("items"))?;
+    let items = items(asked.items.as_ref()).map_err(|error| error.under("items"))?;
     let measure = measure(asked)?;
     let window = in_window(asked.window.as_ref(), "within")?;
     Ok(match measure {
@@ -101,11 +101,11 @@ fn field_of(asked: Option<&Field>) -> Written {
     field.map_err(|error| error.under("field"))
 }
 
-pub(super) fn sequence(asked: &EventSequence, depth: usize) -> Written {
+pub(super) fn sequence(asked: &EventSequence) -> Written {
     if asked.steps.len() < 2 {
         return Err(FormatError::at("steps", FormatFault::Steps));
     }
-    let step = |(at, on)| selector(on, depth).map_err(|error| error.under(format!("steps[{at}]")));
+    let step = |(at, on)| selector(on).map_err(|error| error.under(format!("steps[{at}]")));
     let steps: Vec<String> = asked.steps.iter().enumerate().map(step).collect::<Result<_, _>>()?;
     let within = match &asked.within {
         Some(within) => span(within),
@@ -113,7 +113,7 @@ pub(super) fn sequence(asked: &EventSequence, depth: usize) -> Written {
     };
     let within = within.map_err(|error| error.under("within"))?;
     let without = match &asked.not_between {
-        Some(on) => format!(" without {} between", selector(on, depth).map_err(|error| error.under("not_between"))?),
+        Some(on) => format!(" without {} between", selector(on).map_err(|error| error.under("not_between"))?),
         None => String::new(),
     };
     let window = in_window(asked.window.as_ref(), "in the last")?;
@@ -121,11 +121,11 @@ pub(super) fn sequence(asked: &EventSequence, depth: usize) -> Written {
     Ok(format!("did {} within {within}{without}{window}", steps.join(" then ")))
 }
 
-fn selector(on: &EventSelector, depth: usize) -> Written {
+fn selector(on: &EventSelector) -> Written {
     let events = match on.events.as_slice() {
         [] => "anything".to_owned(),
         [only] => name(only),
         several => format!("one of ({})", several.iter().map(|event| name(event)).collect::<Vec<_>>().join(", ")),
     };
-    Ok(events + &filter(on.filter.as_ref(), depth)?)
+    Ok(events + &filter(on.filter.as_ref())?)
 }

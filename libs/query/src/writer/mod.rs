@@ -13,6 +13,7 @@ use segue_proto::query::v1::{
 };
 
 use crate::NESTING_MAX;
+use crate::depth::depth;
 use crate::error::{FormatError, FormatFault};
 use crate::names::{name, quoted};
 use crate::normal::normalise;
@@ -24,7 +25,10 @@ type Written = Result<String, FormatError>;
 /// Writes a condition. Every valid one has a text; [`FormatFault`] says which others have none. The text may be longer than what
 /// [`parse`](crate::parse) takes if the condition lists very many values or persons.
 pub fn format(condition: &Condition) -> Written {
-    tree(&normalise(condition), 0, Place::Alone).map_err(|error| error.under("condition"))
+    if depth(condition) > NESTING_MAX {
+        return Err(FormatError::at("condition", FormatFault::TooDeep));
+    }
+    tree(&normalise(condition), Place::Alone).map_err(|error| error.under("condition"))
 }
 
 /// Writes a value, so that its kind can be read back.
@@ -61,29 +65,26 @@ impl Place {
     }
 }
 
-fn tree(condition: &Condition, depth: usize, place: Place) -> Written {
-    if depth > NESTING_MAX {
-        return Err(FormatError::here(FormatFault::TooDeep));
-    }
+fn tree(condition: &Condition, place: Place) -> Written {
     let Some(node) = &condition.node else {
         return Err(FormatError::here(FormatFault::Unset("one of the kinds of conditions")));
     };
     let text = match node {
-        Node::All(list) => operands(list, depth).map(|operands| match operands.as_slice() {
+        Node::All(list) => operands(list).map(|operands| match operands.as_slice() {
             [] => "everyone".to_owned(),
             [only] => format!("all of ({only})"),
             several => place.joined(several.join(" and ")),
         }),
-        Node::Any(list) => operands(list, depth).map(|operands| match operands.as_slice() {
+        Node::Any(list) => operands(list).map(|operands| match operands.as_slice() {
             [] => "nobody".to_owned(),
             [only] => format!("any of ({only})"),
             several => place.joined(several.join(" or ")),
         }),
-        Node::Not(operand) => tree(operand, depth + 1, Place::Alone).map(|operand| format!("not ({operand})")),
-        Node::Behavior(asked) => behavior::behavior(asked, depth),
-        Node::Sequence(asked) => behavior::sequence(asked, depth),
+        Node::Not(operand) => tree(operand, Place::Alone).map(|operand| format!("not ({operand})")),
+        Node::Behavior(asked) => behavior::behavior(asked),
+        Node::Sequence(asked) => behavior::sequence(asked),
         Node::Attribute(attribute) => trait_of_person(attribute),
-        Node::Acquisition(acquisition) => touch(acquisition, depth),
+        Node::Acquisition(acquisition) => touch(acquisition),
         Node::RandomBucket(bucket) => Ok(format!("bucket {} from {} to below {}", quoted(&bucket.salt), bucket.from, bucket.to)),
         Node::Persons(set) => Ok(persons(set)),
         Node::MemberOf(membership) => member_of(membership),
@@ -92,9 +93,9 @@ fn tree(condition: &Condition, depth: usize, place: Place) -> Written {
     text.map_err(|error| error.under(kind(node)))
 }
 
-fn operands(list: &ConditionList, depth: usize) -> Result<Vec<String>, FormatError> {
+fn operands(list: &ConditionList) -> Result<Vec<String>, FormatError> {
     let place = Place::among(list.conditions.len());
-    let operand = |(at, condition)| tree(condition, depth + 1, place).map_err(|error| error.under(format!("conditions[{at}]")));
+    let operand = |(at, condition)| tree(condition, place).map_err(|error| error.under(format!("conditions[{at}]")));
     list.conditions.iter().enumerate().map(operand).collect()
 }
 
@@ -108,14 +109,14 @@ fn trait_of_person(attribute: &Attribute) -> Written {
     Ok(format!("trait {} {compared}{as_of}", name(&attribute.r#trait)))
 }
 
-fn touch(acquisition: &Acquisition, depth: usize) -> Written {
+fn touch(acquisition: &Acquisition) -> Written {
     let which = match Touch::try_from(acquisition.touch) {
         Ok(Touch::First) => "first",
         Ok(Touch::Last | Touch::Unspecified) => "last",
         Err(_) => return Err(FormatError::at("touch", FormatFault::Unknown)),
     };
     let window = in_window(acquisition.window.as_ref(), "within")?;
-    let filter = tests_of_events::filter(acquisition.filter.as_ref(), depth)?;
+    let filter = tests_of_events::filter(acquisition.filter.as_ref())?;
     Ok(format!("{which} touch{window}{filter}"))
 }
 

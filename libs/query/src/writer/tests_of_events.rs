@@ -5,7 +5,6 @@ use segue_proto::query::v1::{Comparison, Filter, FilterList, ItemMatch, field};
 
 use super::value::{compared, operator_of};
 use super::{Place, Written};
-use crate::NESTING_MAX;
 use crate::error::{FormatError, FormatFault};
 use crate::names::{is_bare_dimension, name};
 
@@ -15,50 +14,47 @@ enum Scope {
     Items,
 }
 
-/// ` where …`; nothing without a filter. `depth` is that of the condition.
-pub(super) fn filter(asked: Option<&Filter>, depth: usize) -> Written {
+/// ` where …`; nothing without a filter.
+pub(super) fn filter(asked: Option<&Filter>) -> Written {
     match asked {
         None => Ok(String::new()),
         Some(asked) => {
-            let tests = tests(asked, depth + 1, Place::Joined, Scope::Events);
+            let tests = tests(asked, Place::Joined, Scope::Events);
             tests.map(|tests| format!(" where {tests}")).map_err(|error| error.under("filter"))
         }
     }
 }
 
 /// ` of items where …`; nothing without a filter.
-pub(super) fn items(asked: Option<&Filter>, depth: usize) -> Written {
+pub(super) fn items(asked: Option<&Filter>) -> Written {
     match asked {
         None => Ok(String::new()),
-        Some(asked) => Ok(format!(" of items where {}", tests(asked, depth + 1, Place::Joined, Scope::Items)?)),
+        Some(asked) => Ok(format!(" of items where {}", tests(asked, Place::Joined, Scope::Items)?)),
     }
 }
 
-fn tests(asked: &Filter, depth: usize, place: Place, scope: Scope) -> Written {
-    if depth > NESTING_MAX {
-        return Err(FormatError::here(FormatFault::TooDeep));
-    }
+fn tests(asked: &Filter, place: Place, scope: Scope) -> Written {
     match &asked.node {
         None => Err(FormatError::here(FormatFault::Unset("one of all, any, not and compare"))),
         Some(Node::All(list)) => {
-            let operands = operands(list, depth, scope).map_err(|error| error.under("all"))?;
+            let operands = operands(list, scope).map_err(|error| error.under("all"))?;
             Ok(if operands.len() < 2 { format!("all of ({})", operands.concat()) } else { place.joined(operands.join(" and ")) })
         }
         Some(Node::Any(list)) => {
-            let operands = operands(list, depth, scope).map_err(|error| error.under("any"))?;
+            let operands = operands(list, scope).map_err(|error| error.under("any"))?;
             Ok(if operands.len() < 2 { format!("any of ({})", operands.concat()) } else { place.joined(operands.join(" or ")) })
         }
         Some(Node::Not(operand)) => {
-            let operand = tests(operand, depth + 1, Place::Alone, scope).map_err(|error| error.under("not"))?;
+            let operand = tests(operand, Place::Alone, scope).map_err(|error| error.under("not"))?;
             Ok(format!("not ({operand})"))
         }
         Some(Node::Compare(comparison)) => comparison_text(comparison, scope).map_err(|error| error.under("compare")),
     }
 }
 
-fn operands(list: &FilterList, depth: usize, scope: Scope) -> Result<Vec<String>, FormatError> {
+fn operands(list: &FilterList, scope: Scope) -> Result<Vec<String>, FormatError> {
     let place = Place::among(list.filters.len());
-    let operand = |(at, filter)| tests(filter, depth + 1, place, scope).map_err(|error| error.under(format!("filters[{at}]")));
+    let operand = |(at, filter)| tests(filter, place, scope).map_err(|error| error.under(format!("filters[{at}]")));
     list.filters.iter().enumerate().map(operand).collect()
 }
 

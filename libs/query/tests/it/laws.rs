@@ -115,6 +115,8 @@ fn texts_that_nest_without_end_are_refused() {
         "not (".repeat(most),
         "all of (".repeat(most),
         "any of (has a, ".repeat(most / 2),
+        // Its parentheses alone are few enough; those of its usual form are not.
+        format!("{}has a{}", "(has a or has a and ".repeat(NESTING_MAX), ")".repeat(NESTING_MAX)),
         format!("did a where {}", "(".repeat(most)),
         format!("did a where {}", "not ".repeat(most)),
         format!("did a of items where {}", "all of (".repeat(most - 10)),
