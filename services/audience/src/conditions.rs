@@ -26,18 +26,61 @@ impl Service {
     pub(crate) async fn parse_condition_of(
         &self,
         _tenant: &Tenant,
-        _request: ParseConditionRequest,
+        request: ParseConditionRequest,
     ) -> Result<ParseConditionResponse, AudienceError> {
-        Err(AudienceError::Stopping)
+        let condition = segue_query::parse(&request.text).map_err(|error| AudienceError::field("text", error.summary()))?;
+        let text = text_of(&condition, "text")?;
+        Ok(ParseConditionResponse { condition: Some(condition), text })
     }
 
     pub(crate) async fn format_condition_of(
         &self,
-        _tenant: &Tenant,
-        _request: FormatConditionRequest,
+        tenant: &Tenant,
+        request: FormatConditionRequest,
     ) -> Result<FormatConditionResponse, AudienceError> {
-        Err(AudienceError::Stopping)
+        const PATH: &str = "condition";
+        let condition = request.condition.ok_or_else(|| AudienceError::field(PATH, "required: the condition to check"))?;
+        let expanded = self.definitions.expand(&tenant.id, &condition, PATH).await?;
+        let checked = self.definitions.check(&tenant.id, &expanded.condition, "", PATH).await;
+        checked.map_err(|error| at_references(error, &condition, PATH))?;
+        Ok(FormatConditionResponse { text: text_of(&condition, PATH)?, nodes: expanded.nodes })
     }
+}
+
+/// The condition, which stands at `path`, as text.
+pub(crate) fn text_of(condition: &Condition, path: &str) -> Result<String, AudienceError> {
+    segue_query::format(condition).map_err(|error| {
+        let below = error.path.strip_prefix("condition").unwrap_or_default();
+        AudienceError::field(format!("{path}{below}"), error.fault.to_string())
+    })
+}
+
+/// Faults of what was put in place of a segment or audience, at the reference to it: below that, the caller wrote nothing. `written` is the
+/// condition as the caller wrote it at `path`.
+pub(crate) fn at_references(error: AudienceError, written: &Condition, path: &str) -> AudienceError {
+    let AudienceError::Invalid(faults) = error else { return error };
+    let mut references = Vec::new();
+    segue_query::walk_from(written, path, &mut |place, node| {
+        if let Some(Node::MemberOf(_)) = node.node {
+            references.push(place.to_owned());
+        }
+    });
+    let mend = |fault: FieldViolation| {
+        let below = references.iter().find_map(|reference| {
+            // Another kind of node stands where the reference stood: `….conditions[1].all…` in place of `….conditions[1].member_of`.
+            let place = reference.strip_suffix(".member_of")?;
+            let below = fault.field.strip_prefix(place)?;
+            (below.is_empty() || below.starts_with('.')).then_some((reference, below.trim_start_matches('.')))
+        });
+        match below {
+            Some((reference, "")) => FieldViolation::new(reference.clone(), fault.description),
+            Some((reference, below)) => {
+                FieldViolation::new(reference.clone(), format!("in what it refers to, {below}: {}", fault.description))
+            }
+            None => fault,
+        }
+    };
+    AudienceError::Invalid(faults.into_iter().map(mend).collect())
 }
 
 impl Definitions {
@@ -132,6 +175,36 @@ mod tests {
     fn that_analytics_cannot_answer_is_no_fault_of_the_condition() {
         let error = rebased(PeerError::analytics(tonic::Status::unavailable("starting")), "condition");
         assert!(matches!(error, AudienceError::Peer(_)) && error.is_retryable(), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_below_a_reference_is_at_the_reference() {
+        let segment = Node::MemberOf(Membership { of: Some(membership::Of::Segment("s".to_owned())) });
+        let not = Node::Not(Box::new(Condition { node: Some(segment) }));
+        let email = Node::HasIdentifier(HasIdentifier { kind: "email".to_owned() });
+        let conditions = vec![Condition { node: Some(email) }, Condition { node: Some(not) }];
+        let written = Condition { node: Some(Node::Any(ConditionList { conditions })) };
+        let faults = [
+            ("c.any.conditions[0].behavior.on", "a"),
+            ("c.any.conditions[1].not.behavior.on.events[0]", "b"),
+            ("c.any.conditions[1].not", "d"),
+            ("c.any.conditions[1].nothing", "e"),
+        ];
+        let faults = faults.into_iter().map(|(field, description)| FieldViolation::new(field, description)).collect();
+        let AudienceError::Invalid(mended) = at_references(AudienceError::Invalid(faults), &written, "c") else { panic!("still invalid") };
+        let expected = [
+            ("c.any.conditions[0].behavior.on", "a"),
+            ("c.any.conditions[1].not.member_of", "in what it refers to, behavior.on.events[0]: b"),
+            ("c.any.conditions[1].not.member_of", "d"),
+            ("c.any.conditions[1].nothing", "e"),
+        ];
+        assert_eq!(mended, expected.map(|(field, description)| FieldViolation::new(field, description)));
+    }
+
+    #[test]
+    fn a_condition_without_a_text_is_a_fault_at_its_path() {
+        let error = text_of(&Condition { node: Some(Node::Not(Box::default())) }, "audience.condition").expect_err("no text");
+        assert_eq!(fields(&error), ["audience.condition.not"]);
     }
 
     #[test]
