@@ -23,6 +23,7 @@ pub mod live;
 mod members;
 mod page;
 mod peers;
+mod persons;
 mod preview;
 mod service;
 mod start;
