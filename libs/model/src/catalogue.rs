@@ -224,6 +224,7 @@ pub const TRAITS: &[StandardProperty] = &[
     StandardProperty { name: "df_push_optin", value_type: ValueType::Bool, dimension: None },
     StandardProperty { name: "df_push_ads_optin", value_type: ValueType::Bool, dimension: None },
     StandardProperty { name: "df_push_night_ads_optin", value_type: ValueType::Bool, dimension: None },
+    StandardProperty { name: "df_email_ads_optin", value_type: ValueType::Bool, dimension: None },
     StandardProperty { name: "df_sms_ads_optin", value_type: ValueType::Bool, dimension: None },
     StandardProperty { name: "df_kakao_ads_optin", value_type: ValueType::Bool, dimension: None },
 ];
