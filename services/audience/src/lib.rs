@@ -18,6 +18,7 @@ pub mod config;
 mod definitions;
 pub mod error;
 mod export;
+mod fields;
 mod lists;
 pub mod live;
 mod members;

@@ -1,15 +1,18 @@
-//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve`, `persons` and `accounts` do the work.
+//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve`, `persons`, `select` and `accounts` do
+//! the work.
 
 mod accounts;
 mod persons;
 mod resolve;
+mod select;
 
 use segue_model::{Module, TenantId};
 use segue_proto::identity::v1::identity_service_server::IdentityService;
 use segue_proto::identity::v1::{
-    Account, GetAccountRequest, GetIdentityStatusRequest, GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest,
-    ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse, MergePersonsRequest, MergePersonsResponse, Person,
-    ResolveBatchRequest, ResolveBatchResponse,
+    Account, BatchGetPersonsRequest, BatchGetPersonsResponse, GetAccountRequest, GetIdentityStatusRequest, GetIdentityStatusResponse,
+    GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse, LookupIdentifiersRequest,
+    LookupIdentifiersResponse, MergePersonsRequest, MergePersonsResponse, Person, ResolveBatchRequest, ResolveBatchResponse,
+    SelectIdentifiedRequest, SelectIdentifiedResponse, SelectSurvivorsRequest, SelectSurvivorsResponse,
 };
 use segue_runtime::TenantDirectory;
 use segue_runtime::caller::{Caller, Role};
@@ -76,6 +79,34 @@ impl IdentityService for Identity {
     async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
         reply(match self.admit(&request, Role::Analyst) {
             Ok(tenant) => self.account(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn batch_get_persons(&self, request: Request<BatchGetPersonsRequest>) -> Result<Response<BatchGetPersonsResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.persons_of_numbers(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn lookup_identifiers(&self, request: Request<LookupIdentifiersRequest>) -> Result<Response<LookupIdentifiersResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.lookup(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn select_identified(&self, request: Request<SelectIdentifiedRequest>) -> Result<Response<SelectIdentifiedResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.identified(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn select_survivors(&self, request: Request<SelectSurvivorsRequest>) -> Result<Response<SelectSurvivorsResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.survivors(&tenant, request.into_inner()).await,
             Err(error) => Err(error),
         })
     }

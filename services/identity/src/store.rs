@@ -1,5 +1,6 @@
 //! All SQL of identity: `load` fills the registry, `write` makes effects durable (`limits` leaves out what there is no room
-//! for), `read` answers questions, `accounts` does both for accounts, `outbox` hands changes to the log.
+//! for), `read` answers questions about few, `select` about many, `accounts` does both for accounts,
+//! `outbox` hands changes to the log.
 //!
 //! The link log is the truth; `persons` and `identifiers` are views over it that are kept in the same transaction. Row lists
 //! travel as one JSON text per statement (see `segue_store`).
@@ -9,6 +10,7 @@ mod limits;
 pub(crate) mod load;
 pub(crate) mod outbox;
 pub(crate) mod read;
+pub(crate) mod select;
 pub(crate) mod write;
 
 use prost::Message;

@@ -1,14 +1,20 @@
 //! Definitions as the rest of the service reads them: audiences with everything that they refer to put in place.
 //!
 //! `graph` is everything that a tenant defined, `expand` puts segments and audiences in place, `resolve` the persons of lists and of kinds
-//! of identifiers, `store` reads.
+//! of identifiers, `change` changes definitions, `zones` knows which days are meant, `numbers` who was
+//! merged, `store` has the statements.
 
+pub(crate) mod change;
 pub(crate) mod expand;
 pub(crate) mod graph;
+pub(crate) mod numbers;
+#[cfg(test)]
+pub(crate) mod on_stores;
 mod resolve;
 pub(crate) mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -3,20 +3,20 @@
 //! # Lists and persons who were merged
 //!
 //! A list may hold the number of somebody who was merged since. Analytics takes it for the survivor's, but a list that was cut down to the
-//! numbers asked about would have lost it. So a list is put in place whole, up to [`WHOLE_BYTES_MAX`]. Of a larger one, identity first says
-//! which numbers are one person with those asked about, and the list is cut down to all of them: what is cut off is no number of theirs, and
-//! decides nothing about them.
+//! numbers asked about would have lost it. So a list is put in place whole, up to [`WHOLE_BYTES_MAX`] or when many are asked about. Of a
+//! larger one, identity first says which numbers are one person with those asked about, and the list is cut down to all of them: what is cut
+//! off is no number of theirs, and decides nothing about them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
 use segue_model::TenantId;
-use segue_proto::identity::v1::{SelectIdentifiedRequest, SelectSurvivorsRequest, SelectSurvivorsResponse};
+use segue_proto::identity::v1::SelectIdentifiedRequest;
 use segue_proto::query::v1::condition::Node;
 use segue_proto::query::v1::{Condition, ConditionList, Membership, PersonSet, membership::Of};
-use tonic::Status;
 
+use super::numbers::{ASKED_MAX, damaged};
 use super::{Definitions, Expanded};
 use crate::error::AudienceError;
 use crate::lists::{chunks, store as lists};
@@ -68,10 +68,10 @@ impl Definitions {
         let mut numbers: Option<RoaringBitmap> = None;
         for list in &expanded.lists {
             let persons = match within {
-                Some(within) if lists::bytes(&self.db, tenant, list).await? > WHOLE_BYTES_MAX => {
+                Some(within) if is_few(within) && lists::bytes(&self.db, tenant, list).await? > WHOLE_BYTES_MAX => {
                     let numbers = match &mut numbers {
                         Some(numbers) => numbers,
-                        None => numbers.insert(self.numbers_of(tenant, within).await?),
+                        None => numbers.insert(within | self.persons_of(tenant, within).await?.numbers()),
                     };
                     lists::persons_among(&self.db, tenant, list, numbers).await?
                 }
@@ -82,19 +82,6 @@ impl Definitions {
             sets.lists.insert(list.clone(), bytes);
         }
         Ok(())
-    }
-
-    /// Every number that is one person with any of these.
-    async fn numbers_of(&self, tenant: &TenantId, persons: &RoaringBitmap) -> Result<RoaringBitmap, AudienceError> {
-        let SelectSurvivorsResponse { survivors, merged, .. } = self.survivors(tenant, persons).await?;
-        Ok(persons | chunks::decode(&survivors)? | merged.into_iter().collect::<RoaringBitmap>())
-    }
-
-    /// Whose these numbers are now.
-    pub(crate) async fn survivors(&self, tenant: &TenantId, numbers: &RoaringBitmap) -> Result<SelectSurvivorsResponse, AudienceError> {
-        let message = SelectSurvivorsRequest { numbers: chunks::encode(numbers) };
-        let answer = self.peers.identity().select_survivors(request(tenant, message, IDENTITY_TIMEOUT)).await;
-        Ok(answer.map_err(PeerError::identity)?.into_inner())
     }
 
     async fn ask_who_is_identified(
@@ -112,7 +99,7 @@ impl Definitions {
             let answer = self.peers.identity().select_identified(request(tenant, message, IDENTITY_TIMEOUT)).await;
             let persons = answer.map_err(PeerError::identity)?.into_inner().persons;
             if persons.len() != kinds.len() {
-                return Err(PeerError::identity(Status::internal("another number of sets than asked for")).into());
+                return Err(damaged().into());
             }
             for (kind, bytes) in kinds.iter().zip(persons) {
                 check_size(&bytes, || format!("who has `{kind}`"))?;
@@ -121,6 +108,11 @@ impl Definitions {
         }
         Ok(())
     }
+}
+
+/// Whether identity can be asked about so many at once.
+fn is_few(within: &RoaringBitmap) -> bool {
+    within.len() <= ASKED_MAX as u64
 }
 
 fn check_size(bytes: &[u8], what: impl FnOnce() -> String) -> Result<(), AudienceError> {

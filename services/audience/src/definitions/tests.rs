@@ -16,35 +16,35 @@ fn node(node: Node) -> Condition {
     Condition { node: Some(node) }
 }
 
-pub(super) fn all(conditions: Vec<Condition>) -> Condition {
+pub(crate) fn all(conditions: Vec<Condition>) -> Condition {
     node(Node::All(ConditionList { conditions }))
 }
 
-pub(super) fn any(conditions: Vec<Condition>) -> Condition {
+pub(crate) fn any(conditions: Vec<Condition>) -> Condition {
     node(Node::Any(ConditionList { conditions }))
 }
 
-pub(super) fn not(condition: Condition) -> Condition {
+pub(crate) fn not(condition: Condition) -> Condition {
     node(Node::Not(Box::new(condition)))
 }
 
-pub(super) fn bucket(salt: &str, from: u32, to: u32) -> Condition {
+pub(crate) fn bucket(salt: &str, from: u32, to: u32) -> Condition {
     node(Node::RandomBucket(RandomBucket { salt: salt.to_owned(), from, to }))
 }
 
-pub(super) fn segment(id: &str) -> Condition {
+pub(crate) fn segment(id: &str) -> Condition {
     node(Node::MemberOf(Membership { of: Some(Of::Segment(id.to_owned())) }))
 }
 
-pub(super) fn audience(id: &str) -> Condition {
+pub(crate) fn audience(id: &str) -> Condition {
     node(Node::MemberOf(Membership { of: Some(Of::Audience(id.to_owned())) }))
 }
 
-pub(super) fn list(id: &str) -> Condition {
+pub(crate) fn list(id: &str) -> Condition {
     node(Node::MemberOf(Membership { of: Some(Of::List(id.to_owned())) }))
 }
 
-pub(super) fn has(kind: &str) -> Condition {
+pub(crate) fn has(kind: &str) -> Condition {
     node(Node::HasIdentifier(HasIdentifier { kind: kind.to_owned() }))
 }
 

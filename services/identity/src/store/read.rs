@@ -1,14 +1,14 @@
 //! Reading for people: persons with all that belongs to them, the link log, counts. Each call reads one state of the
 //! database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use segue_model::TenantId;
 use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::{GetIdentityStatusResponse, LinkKind, LinkRecord, LinkedIdentifier, Person, Trait};
 use segue_store::{Db, Tx, on_db, on_tx};
 
-use super::{accounts, counter, json, number, person_id, timestamp, trait_value};
+use super::{accounts, counter, json, number, person_id, select, timestamp, trait_value};
 use crate::error::IdentityError;
 use crate::registry::TraitValue;
 
@@ -86,6 +86,19 @@ async fn find_root(tx: &mut Tx, tenant: &TenantId, root: Option<i64>) -> Result<
         Some(root) => Ok(load(tx, tenant, &[number(root)?]).await?.pop()),
         None => Ok(None),
     }
+}
+
+/// The persons that these numbers are part of, by ascending number of the survivor, and each number that was given out with its survivor.
+pub(crate) async fn find_by_numbers(
+    db: &Db,
+    tenant: &TenantId,
+    numbers: &[u32],
+) -> Result<(Vec<Person>, BTreeMap<u32, u32>), IdentityError> {
+    let mut tx = db.read().await?;
+    let root_of = select::roots(&mut tx, tenant, numbers).await?;
+    let roots: BTreeSet<u32> = root_of.values().copied().collect();
+    let persons = load(&mut tx, tenant, &roots.into_iter().collect::<Vec<_>>()).await?;
+    Ok((persons, root_of))
 }
 
 /// Persons with a number above `after`, ascending, merged ones left out.

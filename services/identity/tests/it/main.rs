@@ -7,3 +7,4 @@ mod harness;
 mod reference;
 mod resolving;
 mod scenarios;
+mod select;

@@ -123,6 +123,18 @@ impl IdentityService for Identity {
     async fn get_account(&self, _: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn batch_get_persons(&self, _: Request<BatchGetPersonsRequest>) -> Result<Response<BatchGetPersonsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn lookup_identifiers(&self, _: Request<LookupIdentifiersRequest>) -> Result<Response<LookupIdentifiersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn select_identified(&self, _: Request<SelectIdentifiedRequest>) -> Result<Response<SelectIdentifiedResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn select_survivors(&self, _: Request<SelectSurvivorsRequest>) -> Result<Response<SelectSurvivorsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn list_persons(&self, _: Request<ListPersonsRequest>) -> Result<Response<ListPersonsResponse>, Status> {
         Err(Status::unimplemented(""))
     }
