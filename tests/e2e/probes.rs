@@ -26,7 +26,12 @@ async fn probes(installation: Installation) -> anyhow::Result<()> {
     let answer = answers.message().await?.context("an answer")?;
     let Some(MessageResponse::ListServicesResponse(listed)) = answer.message_response else { anyhow::bail!("{answer:?}") };
     let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
-    for wanted in ["segue.ingest.v1.IngestService", "segue.analytics.v1.AnalyticsService", "segue.tenancy.v1.TenancyService"] {
+    for wanted in [
+        "segue.ingest.v1.IngestService",
+        "segue.analytics.v1.AnalyticsService",
+        "segue.audience.v1.AudienceService",
+        "segue.tenancy.v1.TenancyService",
+    ] {
         ensure!(names.contains(&wanted), "{wanted} is missing in {names:?}");
     }
 

@@ -13,6 +13,7 @@ mod looking;
 mod persons;
 mod refusals;
 mod switches;
+mod syncs;
 pub mod tenant;
 mod time;
 
@@ -64,6 +65,16 @@ async fn a_tenant_may_have_so_many_and_is_told_so() {
     let settings = ["audience.audiences_max=2", "audience.segments_max=1", "audience.lists_max=1", "audience.condition_nodes_max=5"];
     if let Err(error) = on(Shape::Embedded, &settings, refusals::limits).await {
         panic!("{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_destination_is_told_who_enters_and_leaves_until_it_takes_it() {
+    let settings = ["audience.sync.allow_http=true", "audience.sync.allow_private_addresses=true", "audience.sync.retry_pause_ms_max=200"];
+    for shape in Shape::available() {
+        if let Err(error) = on(shape, &settings, syncs::told).await {
+            panic!("as {shape:?}: {error:?}");
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use segue_proto::audience::v1::preview_audience_request::What;
 use segue_proto::audience::v1::{
-    Audience, CreateAudienceRequest, CreateListRequest, CreateSegmentRequest, GetAudienceRequest, GetLiveStatusRequest, List,
-    ListAudiencesRequest, ListListsRequest, ListMembersRequest, ListSegmentsRequest, ParseConditionRequest, PreviewAudienceRequest,
-    Segment, UpdateAudienceRequest,
+    Audience, CreateAudienceRequest, CreateListRequest, CreateSegmentRequest, CreateSyncRequest, GetAudienceRequest, GetLiveStatusRequest,
+    List, ListAudiencesRequest, ListListsRequest, ListMembersRequest, ListSegmentsRequest, ParseConditionRequest, PreviewAudienceRequest,
+    Segment, Sync, UpdateAudienceRequest,
 };
 use segue_proto::query::v1::{Behavior, Condition, Span, Window, window};
 use segue_proto::tenancy::v1 as tenancy;
@@ -137,6 +137,15 @@ async fn other_tenants(installation: &Installation, tenant: &Tenant) -> anyhow::
     let update = UpdateAudienceRequest { audience: Some(audience("ours", any([]))), update_mask: None };
     ensure!(reason(client.update_audience(update).await).0 == Code::NotFound, "changing an audience of another");
     ensure!(client.get_live_status(GetLiveStatusRequest {}).await?.into_inner().sequence == 0, "transitions of another");
+    for url in ["http://ads.example/", "https://127.0.0.1/", "https://10.0.0.1/", "ftp://ads.example/", "nothing"] {
+        let sync = Sync { id: "x".to_owned(), audience: "ours".to_owned(), url: url.to_owned(), ..Default::default() };
+        faulty(url, tenant.client().create_sync(CreateSyncRequest { sync: Some(sync) }).await, &["sync.url"])?;
+    }
+    let foreign = Sync { id: "x".to_owned(), audience: "ours".to_owned(), url: "https://ads.example/".to_owned(), ..Default::default() };
+    ensure!(
+        reason(client.create_sync(CreateSyncRequest { sync: Some(foreign) }).await).0 == Code::NotFound,
+        "a sync of another's audience"
+    );
     // The same names are free for it.
     other.create_segment("ours", did(behavior("other"))).await?;
     other.create(audience("ours", in_segment("ours"))).await?;
