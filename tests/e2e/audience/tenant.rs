@@ -73,14 +73,21 @@ impl Tenant {
     pub async fn as_of(&self, moment_us: i64) -> anyhow::Result<()> {
         let mut client = self.client();
         let behind = async || {
+            let request = ListAudiencesRequest { page_size: 1_000, with_archived: true, ..Default::default() };
+            let audiences = client.list_audiences(request).await?.into_inner().audiences;
+            if audiences.is_empty() {
+                // There is nothing to be true.
+                return Ok(None);
+            }
             let status = client.get_live_status(GetLiveStatusRequest {}).await?.into_inner();
             let as_of_us = status.as_of.map_or(0, micros);
             if as_of_us < moment_us {
                 return Ok(Some(format!("true as of {as_of_us}, {} µs before {moment_us}; {status:?}", moment_us - as_of_us)));
             }
-            let audiences = client.list_audiences(ListAudiencesRequest { page_size: 1_000, ..Default::default() }).await?.into_inner();
-            let waits = |audience: &&Audience| audience.mode() == AudienceMode::Live && audience.evaluated_version != audience.version;
-            Ok(audiences.audiences.iter().find(waits).map(|audience| format!("not evaluated yet: {audience:?}")))
+            let waits = |audience: &&Audience| {
+                audience.mode() == AudienceMode::Live && !audience.archived && audience.evaluated_version != audience.version
+            };
+            Ok(audiences.iter().find(waits).map(|audience| format!("not evaluated yet: {audience:?}")))
         };
         eventually(None, behind).await
     }
