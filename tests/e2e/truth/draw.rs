@@ -1,7 +1,7 @@
 //! Random conditions and lives.
 
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use segue_proto::events::v1::{Value, value::Kind};
 use segue_proto::query::v1::condition::Node;
 use segue_proto::query::v1::window::Window as OneWindow;

@@ -26,6 +26,7 @@ use segue_proto::tenancy::v1 as tenancy;
 use segue_tests::events::{event, identifier, text, timestamp};
 use tempfile::TempDir;
 
+use crate::audience::tenant::micros;
 use draw::Draw;
 use naive::Done;
 
@@ -162,7 +163,7 @@ impl Life<'_> {
         self.gateway.wait_until_indexed().await?;
         loop {
             let status = audiences(&self.gateway).get_live_status(GetLiveStatusRequest {}).await?.into_inner();
-            if status.as_of.is_some_and(|as_of| as_of >= timestamp(self.stage.now_us()))
+            if status.as_of.is_some_and(|as_of| micros(as_of) >= self.stage.now_us())
                 && status.audiences as usize == self.audiences.len()
             {
                 ensure!(status.repaired == 0, "{status:?}");
@@ -242,8 +243,7 @@ impl Life<'_> {
         let persons = self.persons().await?;
         for transition in came {
             let (condition, zone) = &self.audiences[&transition.audience];
-            let time = transition.time.context("a time")?;
-            let time_us = time.seconds * SECOND_US + i64::from(time.nanos) / 1_000;
+            let time_us = micros(transition.time.context("a time")?);
             let events = persons.get(&transition.person).context("somebody known")?;
             let at = |now_us: i64| naive::meets(condition, transition.person, events, now_us, *zone);
             let entered = transition.kind() == TransitionKind::Entered;
@@ -340,7 +340,7 @@ async fn leaves_by_itself(stage: &Stage) -> anyhow::Result<()> {
         stage.clock.set_us(at_us);
         loop {
             let status = audiences(&gateway).get_live_status(GetLiveStatusRequest {}).await?.into_inner();
-            if status.as_of.is_some_and(|as_of| as_of >= timestamp(at_us)) && status.audiences == 1 {
+            if status.as_of.is_some_and(|as_of| micros(as_of) >= at_us) && status.audiences == 1 {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

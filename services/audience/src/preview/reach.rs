@@ -44,7 +44,7 @@ pub(super) async fn reach(
         if members.is_empty() { vec![RoaringBitmap::new(); CHANNELS.len()] } else { addressable(peers, tenant, members).await? };
     let asked = EvaluateConditionsRequest {
         items: items(&addressable)?,
-        as_of_us_max: as_of.map_or(0, |as_of| as_of.seconds.saturating_mul(1_000_000).saturating_add(i64::from(as_of.nanos / 1_000))),
+        as_of_us: as_of.map_or(0, |as_of| as_of.seconds.saturating_mul(1_000_000).saturating_add(i64::from(as_of.nanos / 1_000))),
         ..EvaluateConditionsRequest::default()
     };
     let mut said = Vec::new();
