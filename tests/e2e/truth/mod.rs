@@ -46,6 +46,7 @@ struct Stage {
 
 impl Stage {
     async fn start() -> anyhow::Result<Self> {
+        segue_runtime::install_tls_provider();
         let folder = TempDir::with_prefix("segue-truth-")?;
         let mut settings = Settings::default();
         settings.server.data_dir = folder.path().display().to_string();

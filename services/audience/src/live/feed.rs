@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use parking_lot::{Mutex, RwLock};
@@ -26,7 +26,7 @@ use crate::error::AudienceError;
 /// How long a read waits for something to come.
 const READ_WAIT: Duration = Duration::from_secs(5);
 /// How old a barrier may be that another tenant passed.
-const BARRIER_AGE_MAX_US: i64 = 10_000;
+const BARRIER_AGE_MAX: Duration = Duration::from_millis(10);
 /// How long a barrier may take, in looks at the readers.
 const BARRIER_LOOKS: u32 = 1_000;
 /// Between two of them.
@@ -133,8 +133,8 @@ pub(crate) struct Feed {
     inboxes: RwLock<HashMap<TenantId, Arc<Inbox>>>,
     /// Where each reader is.
     at: BTreeMap<(Stream, u16), AtomicU64>,
-    /// Everything appended to the log before this moment was handed out.
-    passed_us: tokio::sync::Mutex<i64>,
+    /// Everything appended to the log before this moment was handed out; and when that was seen.
+    passed: tokio::sync::Mutex<Option<(i64, Instant)>>,
     events_max: usize,
 }
 
@@ -148,7 +148,7 @@ impl Feed {
                 at.insert((stream, partition), AtomicU64::new(position));
             }
         }
-        Ok(Self { log, clock, inboxes: RwLock::default(), at, passed_us: tokio::sync::Mutex::new(i64::MIN), events_max })
+        Ok(Self { log, clock, inboxes: RwLock::default(), at, passed: tokio::sync::Mutex::default(), events_max })
     }
 
     /// From now on, what is the tenant's is put into the inbox: everything behind the positions that are given.
@@ -172,11 +172,11 @@ impl Feed {
     /// Waits until everything that is on the log now was handed out. Answers the moment before which all that was appended is in the
     /// inboxes.
     pub(crate) async fn barrier(&self) -> Result<i64, AudienceError> {
-        let mut passed_us = self.passed_us.lock().await;
-        let now_us = self.clock.now_us();
-        if (0..BARRIER_AGE_MAX_US).contains(&now_us.saturating_sub(*passed_us)) {
-            return Ok(*passed_us);
+        let mut passed = self.passed.lock().await;
+        if let Some((passed_us, _)) = passed.filter(|(_, at)| at.elapsed() < BARRIER_AGE_MAX) {
+            return Ok(passed_us);
         }
+        let (now_us, now) = (self.clock.now_us(), Instant::now());
         for ((stream, partition), position) in &self.at {
             let last = self.log.bounds(stream.topic(), *partition).await?.last;
             let mut looks = 0;
@@ -188,7 +188,7 @@ impl Feed {
                 tokio::time::sleep(BARRIER_PAUSE).await;
             }
         }
-        *passed_us = now_us;
+        *passed = Some((now_us, now));
         Ok(now_us)
     }
 

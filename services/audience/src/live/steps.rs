@@ -125,7 +125,8 @@ async fn asks(worker: &mut Worker, touched: &Touched, limit_us: i64) -> Result<V
                     audits += 1;
                     wanted.push((id.clone(), Purpose::Audit, 0));
                 }
-                if let Some(horizon_us) = audience.timers.wanted_until(limit_us) {
+                // From what was read on, not from where the edges end: after a pause there is much to catch up with.
+                if let Some(horizon_us) = audience.timers.wanted_until(worker.delivered_us.max(limit_us)) {
                     wanted.push((id.clone(), Purpose::Edges, horizon_us));
                 }
             }
