@@ -47,6 +47,15 @@ pub(crate) struct Stored {
     pub(crate) updated_us: i64,
 }
 
+/// What came of a change.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    /// It is to be committed.
+    Changed(T),
+    /// Nothing was to be changed.
+    Same(T),
+}
+
 /// A version as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Version {
@@ -83,7 +92,9 @@ impl Definitions {
             return Ok(None);
         }
         let mut tx = self.db.read().await?;
-        store::find(&mut tx, tenant, kind, id).await
+        let found = store::find(&mut tx, tenant, kind, id).await?;
+        tx.commit().await?;
+        Ok(found)
     }
 
     /// A segment or audience that there has to be.
@@ -118,18 +129,29 @@ impl Definitions {
     /// Creates a segment or audience; the one that there is, if it says the same.
     pub(crate) async fn create(&self, tenant: &Tenant, kind: Kind, id: &str, content: Content) -> Result<Stored, AudienceError> {
         let mut tx = store::begin_change(&self.db, &tenant.id).await?;
-        if let Some(stored) = store::find(&mut tx, &tenant.id, kind, id).await? {
-            return existing(stored, &content);
+        let outcome = self.create_in(&mut tx, tenant, kind, id, content).await;
+        self.end(tx, outcome).await
+    }
+
+    async fn create_in(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        kind: Kind,
+        id: &str,
+        content: Content,
+    ) -> Result<Outcome<Stored>, AudienceError> {
+        if let Some(stored) = store::find(tx, &tenant.id, kind, id).await? {
+            return existing(stored, &content).map(Outcome::Same);
         }
-        self.check_room(&mut tx, &tenant.id, kind).await?;
+        self.check_room(tx, &tenant.id, kind).await?;
         let now_us = self.clock.now_us();
         let stored =
             Stored { kind, id: id.to_owned(), content, version: 1, revision: 1, archived: false, created_us: now_us, updated_us: now_us };
-        self.check_whole(&mut tx, tenant, &stored).await?;
-        store::put(&mut tx, &tenant.id, &stored).await?;
-        store::add_version(&mut tx, &tenant.id, &stored).await?;
-        self.commit(tx).await?;
-        Ok(stored)
+        self.check_whole(tx, tenant, &stored).await?;
+        store::put(tx, &tenant.id, &stored).await?;
+        store::add_version(tx, &tenant.id, &stored).await?;
+        Ok(Outcome::Changed(stored))
     }
 
     /// Changes what a segment or audience says.
@@ -142,64 +164,100 @@ impl Definitions {
         change: impl FnOnce(&mut Content),
     ) -> Result<Stored, AudienceError> {
         let mut tx = store::begin_change(&self.db, &tenant.id).await?;
-        let before = store::find(&mut tx, &tenant.id, kind, id).await?.ok_or_else(|| AudienceError::not_found(kind, id))?;
+        let outcome = match found(&mut tx, &tenant.id, kind, id).await {
+            Ok(before) => {
+                let mut stored = before.clone();
+                change(&mut stored.content);
+                self.update_in(&mut tx, tenant, etag, &before, stored).await
+            }
+            Err(error) => Err(error),
+        };
+        self.end(tx, outcome).await
+    }
+
+    async fn update_in(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        etag: &str,
+        before: &Stored,
+        mut stored: Stored,
+    ) -> Result<Outcome<Stored>, AudienceError> {
         before.check_etag(etag)?;
         if before.archived {
-            return Err(AudienceError::Archived { kind, id: id.to_owned() });
+            return Err(AudienceError::Archived { kind: stored.kind, id: stored.id });
         }
-        let mut stored = before.clone();
-        change(&mut stored.content);
-        if stored == before {
-            return Ok(before);
+        if stored == *before {
+            return Ok(Outcome::Same(stored));
         }
         self.renew(&mut stored);
         if stored.content.is_other_version(&before.content) {
             stored.version += 1;
-            self.check_whole(&mut tx, tenant, &stored).await?;
-            store::add_version(&mut tx, &tenant.id, &stored).await?;
+            self.check_whole(tx, tenant, &stored).await?;
+            store::add_version(tx, &tenant.id, &stored).await?;
         }
-        store::put(&mut tx, &tenant.id, &stored).await?;
-        self.commit(tx).await?;
-        Ok(stored)
+        store::put(tx, &tenant.id, &stored).await?;
+        Ok(Outcome::Changed(stored))
     }
 
     /// Takes a segment or audience out of use; one that is archived already stays so.
     pub(crate) async fn archive(&self, tenant: &TenantId, kind: Kind, id: &str, etag: &str) -> Result<Stored, AudienceError> {
         let mut tx = store::begin_change(&self.db, tenant).await?;
-        let mut stored = store::find(&mut tx, tenant, kind, id).await?.ok_or_else(|| AudienceError::not_found(kind, id))?;
+        let outcome = self.archive_in(&mut tx, tenant, kind, id, etag).await;
+        self.end(tx, outcome).await
+    }
+
+    async fn archive_in(&self, tx: &mut Tx, tenant: &TenantId, kind: Kind, id: &str, etag: &str) -> Result<Outcome<Stored>, AudienceError> {
+        let mut stored = found(tx, tenant, kind, id).await?;
         if stored.archived {
-            return Ok(stored);
+            return Ok(Outcome::Same(stored));
         }
         stored.check_etag(etag)?;
-        refuse_in_use(&store::graph(&mut tx, tenant).await?, kind, id)?;
+        refuse_in_use(&store::graph(tx, tenant).await?, kind, id)?;
         stored.archived = true;
         self.renew(&mut stored);
-        store::put(&mut tx, tenant, &stored).await?;
-        self.commit(tx).await?;
-        Ok(stored)
+        store::put(tx, tenant, &stored).await?;
+        Ok(Outcome::Changed(stored))
     }
 
     /// Takes a segment or audience back into use.
     pub(crate) async fn restore(&self, tenant: &Tenant, kind: Kind, id: &str) -> Result<Stored, AudienceError> {
         let mut tx = store::begin_change(&self.db, &tenant.id).await?;
-        let mut stored = store::find(&mut tx, &tenant.id, kind, id).await?.ok_or_else(|| AudienceError::not_found(kind, id))?;
-        if !stored.archived {
-            return Ok(stored);
-        }
-        self.check_room(&mut tx, &tenant.id, kind).await?;
-        stored.archived = false;
-        self.renew(&mut stored);
-        self.check_whole(&mut tx, tenant, &stored).await?;
-        store::put(&mut tx, &tenant.id, &stored).await?;
-        self.commit(tx).await?;
-        Ok(stored)
+        let outcome = self.restore_in(&mut tx, tenant, kind, id).await;
+        self.end(tx, outcome).await
     }
 
-    /// Commits a change and says so.
-    pub(crate) async fn commit(&self, tx: Tx) -> Result<(), AudienceError> {
-        tx.commit().await?;
-        self.ring();
-        Ok(())
+    async fn restore_in(&self, tx: &mut Tx, tenant: &Tenant, kind: Kind, id: &str) -> Result<Outcome<Stored>, AudienceError> {
+        let mut stored = found(tx, &tenant.id, kind, id).await?;
+        if !stored.archived {
+            return Ok(Outcome::Same(stored));
+        }
+        self.check_room(tx, &tenant.id, kind).await?;
+        stored.archived = false;
+        self.renew(&mut stored);
+        self.check_whole(tx, tenant, &stored).await?;
+        store::put(tx, &tenant.id, &stored).await?;
+        Ok(Outcome::Changed(stored))
+    }
+
+    /// Ends a change: commits and says so, or undoes it. It waits for the undoing too, so that who is answered holds no lock any more.
+    pub(crate) async fn end<T>(&self, tx: Tx, outcome: Result<Outcome<T>, AudienceError>) -> Result<T, AudienceError> {
+        match outcome {
+            Ok(Outcome::Changed(after)) => {
+                tx.commit().await?;
+                self.ring();
+                Ok(after)
+            }
+            Ok(Outcome::Same(before)) => {
+                tx.rollback().await?;
+                Ok(before)
+            }
+            Err(error) => {
+                // What went wrong first is what the caller has to know.
+                let _ = tx.rollback().await;
+                Err(error)
+            }
+        }
     }
 
     fn renew(&self, stored: &mut Stored) {
@@ -240,6 +298,11 @@ impl Definitions {
         }
         fields::refuse(faults)
     }
+}
+
+/// A segment or audience that there has to be.
+async fn found(tx: &mut Tx, tenant: &TenantId, kind: Kind, id: &str) -> Result<Stored, AudienceError> {
+    store::find(tx, tenant, kind, id).await?.ok_or_else(|| AudienceError::not_found(kind, id))
 }
 
 /// What there is, if it says what is to be created.

@@ -16,9 +16,10 @@ pub(crate) mod store;
 pub(crate) mod tests;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message;
 use roaring::RoaringBitmap;
 use segue_model::{Clock, FieldViolation, TenantId};
@@ -33,6 +34,9 @@ use expand::Limits;
 use graph::{Definition, Graph};
 
 pub(crate) use resolve::SET_BYTES_MAX;
+
+/// Tenants whose audiences are held expanded.
+const TENANTS_KNOWN_MAX: usize = 1_000;
 
 /// How the members of an audience come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +82,13 @@ pub(crate) struct Definitions {
     pub(crate) peers: Peers,
     pub(crate) clock: Arc<dyn Clock>,
     changed: Arc<tokio::sync::Notify>,
+    /// What is kept for each tenant, as of so many changes.
+    known: Arc<Mutex<HashMap<TenantId, (u64, Arc<[Kept]>)>>>,
 }
 
 impl Definitions {
     pub(crate) fn new(config: Arc<Config>, db: Db, peers: Peers, clock: Arc<dyn Clock>) -> Self {
-        Self { config, db, peers, clock, changed: Arc::default() }
+        Self { config, db, peers, clock, changed: Arc::default(), known: Arc::default() }
     }
 
     /// Rung when definitions or lists of any tenant were changed through this process; a ring that nobody waits for is kept for the next who
@@ -104,7 +110,9 @@ impl Definitions {
     /// Everything that a tenant defined.
     pub(crate) async fn graph(&self, tenant: &TenantId) -> Result<Graph, AudienceError> {
         let mut tx = self.db.read().await?;
-        store::graph(&mut tx, tenant).await
+        let graph = store::graph(&mut tx, tenant).await?;
+        tx.commit().await?;
+        Ok(graph)
     }
 
     /// How large conditions may be.
@@ -114,7 +122,20 @@ impl Definitions {
 
     /// All audiences of a tenant that are not archived, by id. One that cannot be expanded any more is left out with a warning.
     pub(crate) async fn kept(&self, tenant: &TenantId) -> Result<Vec<Kept>, AudienceError> {
-        let graph = self.graph(tenant).await?;
+        let mut tx = self.db.read().await?;
+        let changes = store::changes(&mut tx, tenant).await?;
+        let known = self.known.lock().get(tenant).filter(|(as_of, _)| *as_of == changes).map(|(_, kept)| kept.clone());
+        let kept = match known {
+            Some(kept) => kept,
+            None => self.keep_all(&mut tx, tenant, changes).await?,
+        };
+        tx.commit().await?;
+        Ok(kept.to_vec())
+    }
+
+    /// Expands all audiences as of so many changes.
+    async fn keep_all(&self, tx: &mut Tx, tenant: &TenantId, changes: u64) -> Result<Arc<[Kept]>, AudienceError> {
+        let graph = store::graph(tx, tenant).await?;
         let mut audiences = Vec::new();
         for ((kind, id), definition) in &graph.definitions {
             if *kind != Kind::Audience || definition.archived {
@@ -128,11 +149,21 @@ impl Definitions {
                 }
             }
         }
+        let audiences: Arc<[Kept]> = audiences.into();
+        let mut known = self.known.lock();
+        if known.len() >= TENANTS_KNOWN_MAX && !known.contains_key(tenant) {
+            known.clear();
+        }
+        known.insert(tenant.clone(), (changes, audiences.clone()));
         Ok(audiences)
     }
 
     /// One of them.
     pub(crate) async fn kept_one(&self, tenant: &TenantId, id: &str) -> Result<Kept, AudienceError> {
+        if let Some(kept) = self.kept(tenant).await?.into_iter().find(|kept| kept.id == id) {
+            return Ok(kept);
+        }
+        // Why not.
         let graph = self.graph(tenant).await?;
         match graph.find(Kind::Audience, id) {
             None => Err(AudienceError::not_found(Kind::Audience, id)),

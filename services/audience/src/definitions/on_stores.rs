@@ -193,7 +193,34 @@ async fn a_change_that_would_break_what_refers_to_it_is_refused_with_the_name_of
 
         let error = definitions.update(&shop, Kind::Segment, "s", "", |content| content.condition = audience("a")).await;
         let cycle = "refers to itself: segment `s` → audience `a` → segment `s`";
-        assert_eq!(said(&error.expect_err("a cycle")), [("segment.condition.member_of.audience".to_owned(), cycle.to_owned())]);
+        assert_eq!(said(&error.expect_err("a cycle"))[0], ("segment.condition.member_of.audience".to_owned(), cycle.to_owned()));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_kept_follows_the_changes_of_every_process() -> Result<()> {
+    for store in stores() {
+        let (here, _clock) = definitions(&store, Config::default()).await?;
+        let (there, _clock) = definitions(&store, Config::default()).await?;
+        let shop = tenant("shop");
+        assert!(here.kept(&shop.id).await?.is_empty());
+        there.create(&shop, Kind::Segment, "s", content(has("email"))).await?;
+        there.create(&shop, Kind::Audience, "a", content(segment("s"))).await?;
+        let first = here.kept_one(&shop.id, "a").await?;
+        there.update(&shop, Kind::Segment, "s", "", |content| content.condition = has("phone")).await?;
+        let second = here.kept_one(&shop.id, "a").await?;
+        assert_eq!((first.expanded.condition.clone(), second.expanded.condition.clone()), (has("email"), has("phone")));
+        there.update(&shop, Kind::Audience, "a", "", |content| content.time_zone = "Asia/Seoul".to_owned()).await?;
+        let third = here.kept_one(&shop.id, "a").await?;
+        let fingerprints = BTreeSet::from([&first.fingerprint, &second.fingerprint, &third.fingerprint]);
+        assert_eq!(fingerprints.len(), 3);
+        there.update(&shop, Kind::Audience, "a", "", |content| content.holdout = 7).await?;
+        let fourth = here.kept_one(&shop.id, "a").await?;
+        assert_eq!((&fourth.fingerprint, fourth.holdout, fourth.version), (&third.fingerprint, 7, 3), "a holdout is no other condition");
+        there.archive(&shop.id, Kind::Audience, "a", "").await?;
+        assert!(here.kept(&shop.id).await?.is_empty());
+        assert_eq!(here.changes().await?, there.changes().await?);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::store::{counter, number};
 const BUMP: &str = "INSERT INTO definition_counter (tenant, changes) VALUES ($1, 1)
     ON CONFLICT (tenant) DO UPDATE SET changes = definition_counter.changes + 1";
 const COUNTERS: &str = "SELECT tenant, changes FROM definition_counter";
+const COUNTER: &str = "SELECT changes FROM definition_counter WHERE tenant = $1";
 const DEFINITIONS: &str = "SELECT kind, id, mode, version, archived, condition, holdout, time_zone FROM definition WHERE tenant = $1";
 const LISTS: &str = "SELECT id, archived FROM list WHERE tenant = $1";
 const LIST_CHANGES: &str = "SELECT list, revision, persons FROM list_change WHERE tenant = $1 ORDER BY list, revision";
@@ -158,6 +159,12 @@ pub(super) async fn counters(db: &Db) -> Result<BTreeMap<TenantId, u64>, Audienc
     rows.into_iter()
         .map(|(tenant, changes)| Ok((tenant.parse().map_err(|_| AudienceError::Corrupt { what: "tenant" })?, counter(changes)?)))
         .collect()
+}
+
+/// How often a tenant's definitions were changed, as the transaction sees it.
+pub(super) async fn changes(tx: &mut Tx, tenant: &TenantId) -> Result<u64, AudienceError> {
+    let changes: Option<i64> = on_tx!(tx, conn => sqlx::query_scalar(COUNTER).bind(tenant.as_str()).fetch_optional(conn).await)?;
+    counter(changes.unwrap_or_default())
 }
 
 /// Everything that a tenant defined, as the transaction sees it.

@@ -5,9 +5,9 @@ use roaring::RoaringBitmap;
 use segue_model::TenantId;
 use segue_store::Tx;
 
-use super::members::{Change, Outcome};
+use super::members::{Change, Changed};
 use super::store as lists;
-use crate::definitions::change::refuse_in_use;
+use crate::definitions::change::{Outcome, refuse_in_use};
 use crate::definitions::{Definitions, SET_BYTES_MAX, store};
 use crate::error::{AudienceError, Kind};
 use crate::fields;
@@ -53,7 +53,9 @@ impl Definitions {
             return Ok(None);
         }
         let mut tx = self.db.read().await?;
-        lists::find(&mut tx, tenant, id).await
+        let found = lists::find(&mut tx, tenant, id).await?;
+        tx.commit().await?;
+        Ok(found)
     }
 
     /// A list that there has to be.
@@ -70,69 +72,97 @@ impl Definitions {
         description: &str,
         persons: &RoaringBitmap,
     ) -> Result<Stored, AudienceError> {
-        let mut tx = store::begin_change(&self.db, tenant).await?;
-        if let Some(stored) = lists::find(&mut tx, tenant, id).await? {
-            return stored.if_same(name, description);
-        }
-        let max = u64::from(self.config.lists_max);
-        if lists::count(&mut tx, tenant).await? >= max {
-            return Err(AudienceError::TooMany { what: "lists", max, setting: "audience.lists_max" });
-        }
         let now_us = self.clock.now_us();
         let (id, name, description) = (id.to_owned(), name.to_owned(), description.to_owned());
         let list =
             Stored { id, name, description, size: persons.len(), revision: 1, archived: false, created_us: now_us, updated_us: now_us };
-        lists::put(&mut tx, tenant, &list).await?;
+        let mut tx = store::begin_change(&self.db, tenant).await?;
+        let outcome = self.create_list_in(&mut tx, tenant, list, persons).await;
+        self.end(tx, outcome).await
+    }
+
+    async fn create_list_in(
+        &self,
+        tx: &mut Tx,
+        tenant: &TenantId,
+        list: Stored,
+        persons: &RoaringBitmap,
+    ) -> Result<Outcome<Stored>, AudienceError> {
+        if let Some(stored) = lists::find(tx, tenant, &list.id).await? {
+            return stored.if_same(&list.name, &list.description).map(Outcome::Same);
+        }
+        let max = u64::from(self.config.lists_max);
+        if lists::count(tx, tenant).await? >= max {
+            return Err(AudienceError::TooMany { what: "lists", max, setting: "audience.lists_max" });
+        }
+        lists::put(tx, tenant, &list).await?;
         // Nothing refers to it yet, so nobody's membership changes.
-        lists::put_chunks(&mut tx, tenant, &list.id, persons, persons).await?;
-        check_room(&mut tx, tenant, &list.id).await?;
-        self.commit(tx).await?;
-        Ok(list)
+        lists::put_chunks(tx, tenant, &list.id, persons, persons).await?;
+        check_room(tx, tenant, &list.id).await?;
+        Ok(Outcome::Changed(list))
     }
 
     /// Changes who is on a list; answers with the list and what came of it.
-    pub(crate) async fn change_list(&self, tenant: &TenantId, id: &str, change: &Change) -> Result<(Stored, Outcome), AudienceError> {
+    pub(crate) async fn change_list(&self, tenant: &TenantId, id: &str, change: &Change) -> Result<(Stored, Changed), AudienceError> {
         let mut tx = store::begin_change(&self.db, tenant).await?;
-        let found = lists::find(&mut tx, tenant, id).await?.ok_or_else(|| AudienceError::not_found(Kind::List, id))?;
-        let mut list = found.if_in_use()?;
+        let outcome = self.change_list_in(&mut tx, tenant, id, change).await;
+        self.end(tx, outcome).await
+    }
+
+    async fn change_list_in(
+        &self,
+        tx: &mut Tx,
+        tenant: &TenantId,
+        id: &str,
+        change: &Change,
+    ) -> Result<Outcome<(Stored, Changed)>, AudienceError> {
+        let mut list = found(tx, tenant, id).await?.if_in_use()?;
         let before = if change.replace {
-            lists::persons_in(&mut tx, tenant, id).await?
+            lists::persons_in(tx, tenant, id).await?
         } else {
-            lists::persons_near(&mut tx, tenant, id, &change.persons.numbers()).await?
+            lists::persons_near(tx, tenant, id, &change.persons.numbers()).await?
         };
-        let outcome = change.apply(&before);
-        if outcome.changed.is_empty() {
-            return Ok((list, outcome));
+        let changed = change.apply(&before);
+        if changed.numbers.is_empty() {
+            return Ok(Outcome::Same((list, changed)));
         }
-        list.size = (list.size + outcome.after.len()).checked_sub(before.len()).ok_or(AudienceError::Corrupt { what: "size of a list" })?;
+        list.size = (list.size + changed.after.len()).checked_sub(before.len()).ok_or(AudienceError::Corrupt { what: "size of a list" })?;
         list.revision += 1;
         list.updated_us = self.clock.now_us();
-        lists::put(&mut tx, tenant, &list).await?;
-        lists::put_chunks(&mut tx, tenant, id, &outcome.after, &outcome.changed).await?;
-        check_room(&mut tx, tenant, id).await?;
-        lists::add_change(&mut tx, tenant, &list, &outcome.changed).await?;
-        self.commit(tx).await?;
-        Ok((list, outcome))
+        lists::put(tx, tenant, &list).await?;
+        lists::put_chunks(tx, tenant, id, &changed.after, &changed.numbers).await?;
+        check_room(tx, tenant, id).await?;
+        lists::add_change(tx, tenant, &list, &changed.numbers).await?;
+        Ok(Outcome::Changed((list, changed)))
     }
 
     /// Takes a list out of use; one that is archived already stays so.
     pub(crate) async fn archive_list(&self, tenant: &TenantId, id: &str, etag: &str) -> Result<Stored, AudienceError> {
         let mut tx = store::begin_change(&self.db, tenant).await?;
-        let mut list = lists::find(&mut tx, tenant, id).await?.ok_or_else(|| AudienceError::not_found(Kind::List, id))?;
+        let outcome = self.archive_list_in(&mut tx, tenant, id, etag).await;
+        self.end(tx, outcome).await
+    }
+
+    async fn archive_list_in(&self, tx: &mut Tx, tenant: &TenantId, id: &str, etag: &str) -> Result<Outcome<Stored>, AudienceError> {
+        let mut list = found(tx, tenant, id).await?;
         if list.archived {
-            return Ok(list);
+            return Ok(Outcome::Same(list));
         }
         if !etag.is_empty() && etag != list.etag() {
             return Err(AudienceError::EtagMismatch { kind: Kind::List, id: list.id });
         }
-        refuse_in_use(&store::graph(&mut tx, tenant).await?, Kind::List, id)?;
+        refuse_in_use(&store::graph(tx, tenant).await?, Kind::List, id)?;
         list.archived = true;
         list.revision += 1;
         list.updated_us = self.clock.now_us();
-        lists::put(&mut tx, tenant, &list).await?;
-        self.commit(tx).await?;
-        Ok(list)
+        lists::put(tx, tenant, &list).await?;
+        Ok(Outcome::Changed(list))
     }
+}
+
+/// A list that there has to be.
+async fn found(tx: &mut Tx, tenant: &TenantId, id: &str) -> Result<Stored, AudienceError> {
+    lists::find(tx, tenant, id).await?.ok_or_else(|| AudienceError::not_found(Kind::List, id))
 }
 
 /// Whether analytics can still take the list. Its chunks together take no more than each by itself.

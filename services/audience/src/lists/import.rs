@@ -16,7 +16,7 @@ use tonic::Status;
 use super::change::Stored;
 use super::csv::{Reader, Row};
 use super::list_to_proto;
-use super::members::{Change, Outcome};
+use super::members::{Change, Changed};
 use crate::definitions::numbers::damaged;
 use crate::error::AudienceError;
 use crate::peers::{PeerError, request};
@@ -82,12 +82,12 @@ impl Service {
         reader.finish(&mut rows)?;
         self.take_rows(&tenant.id, rows.drain(..), reader.identifiers_max(), &mut batch, &mut found).await?;
         self.look_up(&tenant.id, &mut batch, &mut found).await?;
-        let (stored, outcome) = self.put_on_list(&tenant.id, &list, &found.persons, replace).await?;
+        let (stored, changed) = self.put_on_list(&tenant.id, &list, &found.persons, replace).await?;
         Ok(ImportListMembersResponse {
             list: Some(list_to_proto(stored)),
             rows: found.rows,
             matched: found.matched,
-            added: outcome.added,
+            added: changed.added,
             unmatched_rows: found.unmatched_rows,
         })
     }
@@ -165,7 +165,7 @@ impl Service {
         list: &str,
         found: &RoaringBitmap,
         replace: bool,
-    ) -> Result<(Stored, Outcome), AudienceError> {
+    ) -> Result<(Stored, Changed), AudienceError> {
         let persons = self.definitions.persons_of(tenant, found).await?;
         let change = Change { add: persons.survivors.clone(), remove: RoaringBitmap::new(), replace, persons };
         self.definitions.change_list(tenant, list, &change).await

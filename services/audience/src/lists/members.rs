@@ -22,19 +22,19 @@ pub(crate) struct Change {
 
 /// What came of it, of the part of a list that was looked at.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct Changed {
     pub(crate) after: RoaringBitmap,
     /// Persons who were not on the list.
     pub(crate) added: u64,
     /// Persons who are no longer on the list.
     pub(crate) removed: u64,
     /// Numbers that were put on or taken off.
-    pub(crate) changed: RoaringBitmap,
+    pub(crate) numbers: RoaringBitmap,
 }
 
 impl Change {
     /// Applies it to all numbers of a list, or to those in the chunks of the persons concerned.
-    pub(crate) fn apply(&self, before: &RoaringBitmap) -> Outcome {
+    pub(crate) fn apply(&self, before: &RoaringBitmap) -> Changed {
         let mut known = before.clone();
         for (merged, survivor) in &self.persons.merged {
             if known.remove(*merged) {
@@ -45,7 +45,7 @@ impl Change {
         if !self.replace {
             after |= &known - &self.remove;
         }
-        Outcome { added: after.difference_len(&known), removed: known.difference_len(&after), changed: before ^ &after, after }
+        Changed { added: after.difference_len(&known), removed: known.difference_len(&after), numbers: before ^ &after, after }
     }
 }
 
@@ -70,21 +70,21 @@ mod tests {
     #[test]
     fn who_is_on_the_list_under_a_merged_number_is_not_added_again() {
         let outcome = change(&[5, 6], &[], &[(9, 5), (8, 5)]).apply(&set([8, 9, 20]));
-        assert_eq!(outcome, Outcome { after: set([5, 6, 20]), added: 1, removed: 0, changed: set([5, 6, 8, 9]) });
+        assert_eq!(outcome, Changed { after: set([5, 6, 20]), added: 1, removed: 0, numbers: set([5, 6, 8, 9]) });
     }
 
     #[test]
     fn who_is_taken_off_is_off_under_every_number() {
         let outcome = change(&[5], &[5, 7], &[(9, 5)]).apply(&set([5, 9, 20]));
-        assert_eq!(outcome, Outcome { after: set([20]), added: 0, removed: 1, changed: set([5, 9]) });
+        assert_eq!(outcome, Changed { after: set([20]), added: 0, removed: 1, numbers: set([5, 9]) });
     }
 
     #[test]
     fn what_changes_nothing_says_so() {
         let outcome = change(&[5], &[7], &[]).apply(&set([5, 20]));
-        assert_eq!((outcome.added, outcome.removed, outcome.changed.is_empty()), (0, 0, true));
+        assert_eq!((outcome.added, outcome.removed, outcome.numbers.is_empty()), (0, 0, true));
         let replaced = Change { replace: true, ..change(&[5], &[], &[(9, 5)]) }.apply(&set([9, 20]));
-        assert_eq!(replaced, Outcome { after: set([5]), added: 0, removed: 1, changed: set([5, 9, 20]) });
+        assert_eq!(replaced, Changed { after: set([5]), added: 0, removed: 1, numbers: set([5, 9, 20]) });
     }
 
     proptest! {
@@ -112,7 +112,7 @@ mod tests {
             prop_assert_eq!(&outcome.after, &set(people.iter().copied()));
             prop_assert_eq!(outcome.added, people.difference(&at_first).count() as u64);
             prop_assert_eq!(outcome.removed, at_first.difference(&people).count() as u64);
-            prop_assert_eq!(outcome.changed, set(before.symmetric_difference(&people).copied()));
+            prop_assert_eq!(outcome.numbers, set(before.symmetric_difference(&people).copied()));
         }
     }
 }

@@ -96,11 +96,11 @@ impl Service {
         let (add, unknown) = survivors(add.iter().chain(added), &persons);
         let (remove, unknown_too) = survivors(remove.iter().chain(removed), &persons);
         let change = Change { add, remove, replace: false, persons };
-        let (list, outcome) = self.definitions.change_list(&tenant.id, &list.id, &change).await?;
+        let (list, changed) = self.definitions.change_list(&tenant.id, &list.id, &change).await?;
         Ok(ChangeListMembersResponse {
             list: Some(list_to_proto(list)),
-            added: outcome.added,
-            removed: outcome.removed,
+            added: changed.added,
+            removed: changed.removed,
             unknown: unknown + unknown_too,
         })
     }

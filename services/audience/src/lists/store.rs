@@ -95,7 +95,9 @@ pub(super) async fn put(tx: &mut Tx, tenant: &TenantId, list: &Stored) -> Result
 /// How many bytes the persons of a list take.
 pub(crate) async fn bytes(db: &Db, tenant: &TenantId, list: &str) -> Result<u64, AudienceError> {
     let mut tx = db.read().await?;
-    bytes_in(&mut tx, tenant, list).await
+    let bytes = bytes_in(&mut tx, tenant, list).await?;
+    tx.commit().await?;
+    Ok(bytes)
 }
 
 /// The same, as the transaction sees it.
@@ -107,7 +109,9 @@ pub(super) async fn bytes_in(tx: &mut Tx, tenant: &TenantId, list: &str) -> Resu
 /// The persons of a list.
 pub(crate) async fn persons(db: &Db, tenant: &TenantId, list: &str) -> Result<RoaringBitmap, AudienceError> {
     let mut tx = db.read().await?;
-    persons_in(&mut tx, tenant, list).await
+    let persons = persons_in(&mut tx, tenant, list).await?;
+    tx.commit().await?;
+    Ok(persons)
 }
 
 /// The same, as the transaction sees it.
@@ -119,7 +123,9 @@ pub(super) async fn persons_in(tx: &mut Tx, tenant: &TenantId, list: &str) -> Re
 /// The persons of a list who are among these.
 pub(crate) async fn persons_among(db: &Db, tenant: &TenantId, list: &str, among: &RoaringBitmap) -> Result<RoaringBitmap, AudienceError> {
     let mut tx = db.read().await?;
-    Ok(persons_near(&mut tx, tenant, list, among).await? & among)
+    let near = persons_near(&mut tx, tenant, list, among).await?;
+    tx.commit().await?;
+    Ok(near & among)
 }
 
 /// The persons of a list who are in the chunks of these.
@@ -139,17 +145,14 @@ pub(super) async fn put_chunks(
     after: &RoaringBitmap,
     changed: &RoaringBitmap,
 ) -> Result<(), AudienceError> {
-    let mut parts = chunks::split(after);
     for chunk in chunks::touched(changed) {
-        match parts.remove(&chunk) {
-            Some(persons) => {
-                let persons = chunks::encode(&persons);
-                on_tx!(tx, conn => sqlx::query(PUT_CHUNK)
-                    .bind(tenant.as_str()).bind(list).bind(i64::from(chunk)).bind(&persons).run(conn).await)?;
-            }
-            None => {
-                on_tx!(tx, conn => sqlx::query(DELETE_CHUNK).bind(tenant.as_str()).bind(list).bind(i64::from(chunk)).run(conn).await)?;
-            }
+        let persons = chunks::part(after, chunk);
+        if persons.is_empty() {
+            on_tx!(tx, conn => sqlx::query(DELETE_CHUNK).bind(tenant.as_str()).bind(list).bind(i64::from(chunk)).run(conn).await)?;
+        } else {
+            let persons = chunks::encode(&persons);
+            on_tx!(tx, conn => sqlx::query(PUT_CHUNK)
+                .bind(tenant.as_str()).bind(list).bind(i64::from(chunk)).bind(&persons).run(conn).await)?;
         }
     }
     Ok(())

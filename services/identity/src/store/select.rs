@@ -8,11 +8,15 @@ use segue_model::TenantId;
 use segue_proto::events::v1::Identifier;
 use segue_store::{Db, Tx, on_tx};
 
-use super::{json, number};
+use super::{counter, json, number};
 use crate::error::IdentityError;
 
-/// Up to so many persons are looked up one by one; for more, what there is of a kind is read from one end to the other.
-const LISTED_MAX: u64 = 20_000;
+/// Up to so many persons are always looked up one by one.
+const LISTED: u64 = 1_000;
+/// More are when they are few of all, up to so many; else what there is of a kind is read from one end to the other, which costs about a
+/// tenth per person.
+const LISTED_MAX: u64 = 200_000;
+const READ_PER_LISTED: u64 = 10;
 
 // CROSS JOIN keeps SQLite, which has no statistics here, from walking the tables and looking into the list.
 const ROOTS_SQLITE: &str = "SELECT p.number, p.root FROM json_each($2) k CROSS JOIN persons p WHERE p.tenant = $1 AND p.number = k.value";
@@ -37,6 +41,7 @@ const HAVING_POSTGRES: &str = "SELECT DISTINCT i.kind, i.person FROM json_array_
     JOIN identifiers i ON i.tenant = $1 AND i.person = k.value::bigint AND i.person <> 0
     WHERE i.kind = ANY (SELECT json_array_elements_text($3::json))";
 
+const COUNT_PERSONS: &str = "SELECT persons FROM tenants WHERE tenant = $1";
 const ALL_OF_KIND: &str = "SELECT person FROM identifiers WHERE tenant = $1 AND kind = $2 AND person <> 0";
 const ALL_MERGED_SQLITE: &str = "SELECT number, root FROM persons INDEXED BY persons_merged WHERE tenant = $1 AND root <> number";
 const ALL_MERGED_POSTGRES: &str = "SELECT number, root FROM persons WHERE tenant = $1 AND root <> number";
@@ -102,9 +107,18 @@ pub(crate) async fn identified(
 ) -> Result<Vec<RoaringBitmap>, IdentityError> {
     let mut tx = db.read().await?;
     match within {
-        Some(within) if within.len() <= LISTED_MAX => identified_among(&mut tx, tenant, kinds, &within).await,
+        Some(within) if are_few(&mut tx, tenant, within.len()).await? => identified_among(&mut tx, tenant, kinds, &within).await,
         within => identified_of_all(&mut tx, tenant, kinds, within).await,
     }
+}
+
+/// Whether looking up so many persons is cheaper than reading all.
+async fn are_few(tx: &mut Tx, tenant: &TenantId, persons: u64) -> Result<bool, IdentityError> {
+    if persons <= LISTED || persons > LISTED_MAX {
+        return Ok(persons <= LISTED);
+    }
+    let all: Option<i64> = on_tx!(tx, conn => sqlx::query_scalar(COUNT_PERSONS).bind(tenant.as_str()).fetch_optional(conn).await)?;
+    Ok(persons.saturating_mul(READ_PER_LISTED) <= counter(all.unwrap_or_default())?)
 }
 
 /// Looks persons up one by one.
