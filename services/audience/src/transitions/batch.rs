@@ -90,7 +90,7 @@ impl Batch {
     pub(crate) fn unfold(&self, offset: u64, most: usize, wanted: impl Fn(&str) -> bool, into: &mut Vec<Transition>) -> u64 {
         let mut offset = offset;
         for group in &self.groups {
-            let ends = group.begins + group.len();
+            let ends = group.ends();
             if ends <= offset {
                 continue;
             }
@@ -138,6 +138,11 @@ impl Group {
     /// How many transitions of the batch come before those of the group.
     pub(crate) fn begins(&self) -> u64 {
         self.begins
+    }
+
+    /// The same with those of the group.
+    pub(crate) fn ends(&self) -> u64 {
+        self.begins + self.len()
     }
 
     /// The persons but the first `skip`.

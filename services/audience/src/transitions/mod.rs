@@ -5,6 +5,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod place;
+pub(crate) mod reader;
 mod relay;
 mod watch;
 

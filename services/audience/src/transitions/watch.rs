@@ -1,19 +1,19 @@
 //! A watch: the transitions of a tenant from some place on, a message at a time.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use segue_log::{Log, LogError, ReadLimits, StoredBatch};
+use segue_log::Log;
 use segue_model::{Module, TenantId};
-use segue_proto::audience::v1::{WatchTransitionsRequest, WatchTransitionsResponse};
+use segue_proto::audience::v1::{Transition, WatchTransitionsRequest, WatchTransitionsResponse};
 use segue_runtime::TenantDirectory;
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::Batch;
 use super::partition_of;
 use super::place::{self, Place};
+use super::reader::Reader;
 use crate::TRANSITIONS;
 use crate::error::AudienceError;
 
@@ -78,8 +78,7 @@ pub(super) async fn begin(log: &Log, tenant: &TenantId, begin: Begin) -> Result<
 
 /// See [`self`].
 pub(super) struct Watch {
-    log: Log,
-    partition: u16,
+    reader: Reader,
     tenant: TenantId,
     /// Empty: all.
     audiences: BTreeSet<String>,
@@ -87,11 +86,6 @@ pub(super) struct Watch {
     tenants_changed: Receiver<u64>,
     draining: CancellationToken,
     silence_max: Duration,
-    place: Place,
-    /// Read and not looked at.
-    waiting: VecDeque<StoredBatch>,
-    /// The batch at `place`, if that is inside of one.
-    open: Option<Batch>,
 }
 
 impl Watch {
@@ -103,19 +97,14 @@ impl Watch {
         tenants: TenantDirectory,
         draining: CancellationToken,
     ) -> Self {
-        let tenants_changed = tenants.changes();
         Self {
-            partition: partition_of(tenant, &log),
-            log,
+            reader: Reader::new(log, tenant, place),
             tenant: tenant.clone(),
             audiences: audiences.into_iter().collect(),
+            tenants_changed: tenants.changes(),
             tenants,
-            tenants_changed,
             draining,
             silence_max: SILENCE_MAX,
-            place,
-            waiting: VecDeque::new(),
-            open: None,
         }
     }
 
@@ -134,52 +123,28 @@ impl Watch {
             self.unfold(&mut transitions)?;
             let left = silent_until.saturating_duration_since(Instant::now());
             if !transitions.is_empty() || (asked && left.is_zero()) {
-                return Ok(Some(WatchTransitionsResponse { transitions, cursor: self.place.to_text() }));
+                return Ok(Some(WatchTransitionsResponse { transitions, cursor: self.reader.place().to_text() }));
             }
-            let limits = ReadLimits { batches_max: 64, bytes_max: 1 << 20, wait: left };
             tokio::select! {
                 () = self.draining.cancelled() => {}
                 // Cannot fail: the directory lives in self.
                 _ = self.tenants_changed.changed() => {}
-                read = self.log.read(TRANSITIONS, self.partition, self.place.position - 1, limits) => match read {
-                    Ok(batches) => {
-                        asked = true;
-                        self.waiting.extend(batches);
-                    }
-                    Err(LogError::Trimmed { .. } | LogError::BeyondEnd { .. }) => return Err(AudienceError::CursorTooOld),
-                    Err(error) => return Err(error.into()),
-                },
+                read = self.reader.read(left) => {
+                    read?;
+                    asked = true;
+                }
             }
         }
     }
 
     /// Takes transitions from what was read, up to a message's worth.
-    fn unfold(&mut self, into: &mut Vec<segue_proto::audience::v1::Transition>) -> Result<(), AudienceError> {
-        while into.len() < TRANSITIONS_MAX {
-            let batch = match self.open.take() {
-                Some(batch) => batch,
-                None => {
-                    let Some(stored) = self.waiting.pop_front() else { return Ok(()) };
-                    if stored.position != self.place.position {
-                        self.place = Place { position: stored.position, offset: 0, after: self.place.after };
-                    }
-                    let Some(batch) = Batch::of(self.tenant.as_str(), &stored.payload)? else {
-                        self.place = Place::behind(stored.position, self.place.after);
-                        continue;
-                    };
-                    // Only the first batch of a watch is entered in its middle.
-                    self.place.offset = self.place.offset.max(batch.up_to(self.place.after));
-                    batch
-                }
-            };
-            let wanted = |audience: &str| self.audiences.is_empty() || self.audiences.contains(audience);
-            self.place.offset = batch.unfold(self.place.offset, TRANSITIONS_MAX, wanted, into);
-            if self.place.offset < batch.len() {
-                self.open = Some(batch);
-            } else {
-                let passed = batch.last_sequence() >= self.place.after;
-                self.place = Place::behind(self.place.position, if passed { 0 } else { self.place.after });
-            }
+    fn unfold(&mut self, into: &mut Vec<Transition>) -> Result<(), AudienceError> {
+        let wanted = |audience: &str| self.audiences.is_empty() || self.audiences.contains(audience);
+        while into.len() < TRANSITIONS_MAX
+            && let Some((batch, offset)) = self.reader.batch()?
+        {
+            let offset = batch.unfold(offset, TRANSITIONS_MAX, wanted, into);
+            self.reader.advance(offset);
         }
         Ok(())
     }
@@ -193,6 +158,7 @@ mod tests {
     use segue_proto::events::v1::{TransitionGroup, TransitionKind};
     use segue_runtime::Tenant;
 
+    use super::super::batch::Batch;
     use super::super::batch::tests::{group, payload};
     use super::*;
 
