@@ -6,6 +6,8 @@ use segue_proto::analytics::v1::ConditionExplanation;
 use segue_proto::audience::v1::explain_membership_request::Who;
 use segue_proto::audience::v1::preview_audience_request::What;
 use segue_proto::audience::v1::{ExplainMembershipRequest, ExplainMembershipResponse, PreviewAudienceRequest, PreviewAudienceResponse};
+use segue_proto::query::v1;
+use segue_proto::query::v1::condition::Node;
 
 use super::Client;
 use super::definition::{Condition, hundredths};
@@ -65,8 +67,11 @@ fn say_preview(answer: &PreviewAudienceResponse) -> anyhow::Result<()> {
     let of_all = share(answer.size, answer.persons_total);
     let held_out = if answer.held_out == 0 { String::new() } else { format!(", {} more held out", answer.held_out) };
     say(format!("{} of {} known persons ({of_all}){held_out}", answer.size, answer.persons_total))?;
-    let counts: Vec<String> = answer.node_counts.iter().map(u64::to_string).collect();
-    say(format!("by itself, each node of the condition: {}", counts.join(" ")))?;
+    let mut nodes = table(&["by itself", "node of the condition"]);
+    for (count, line) in answer.node_counts.iter().zip(answer.expanded.as_ref().map(node_lines).unwrap_or_default()) {
+        nodes.add_row([count.to_string(), line]);
+    }
+    say(nodes)?;
     let mut reach = table(&["channel", "addressable", "", "said yes", "said no"]);
     for channel in &answer.reach {
         let addressable = share(channel.addressable, answer.size);
@@ -129,15 +134,35 @@ fn explanation_lines(answer: &ExplainMembershipResponse) -> Vec<String> {
     };
     let mut lines = vec![format!("person {} {verdict}: {}", answer.person, answer.text)];
     if let Some(root) = &answer.explanation {
-        node_lines(root, 0, &mut lines);
+        let nodes = answer.expanded.as_ref().map(node_lines).unwrap_or_default();
+        explained(root, &mut nodes.into_iter(), 0, &mut lines);
     }
     lines
 }
 
-/// A node with what decided it, and the nodes below it further in. Conditions have at most 8 levels.
-fn node_lines(node: &ConditionExplanation, depth: usize, lines: &mut Vec<String>) {
+/// The nodes of a condition in the order of a walk from the root, each as a line that is as far in as it is deep.
+fn node_lines(condition: &v1::Condition) -> Vec<String> {
+    let mut lines = Vec::new();
+    segue_query::walk(condition, |path, node| {
+        let text = match &node.node {
+            Some(Node::All(_)) => "all of".to_owned(),
+            Some(Node::Any(_)) => "any of".to_owned(),
+            Some(Node::Not(_)) => "not".to_owned(),
+            // What has no text here may be newer than this program.
+            _ => segue_query::format(node).unwrap_or_else(|_| path.to_owned()),
+        };
+        // Each level adds an operand's place, or is that of a `not`.
+        let depth = path.matches("].").count() + path.matches("not.").count();
+        lines.push(format!("{}{text}", "  ".repeat(depth)));
+    });
+    lines
+}
+
+/// A node with what decided it, and the nodes below it further in. Conditions have at most 8 levels; `nodes` says each in words.
+fn explained(node: &ConditionExplanation, nodes: &mut impl Iterator<Item = String>, depth: usize, lines: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
-    let mut line = format!("{indent}{} {}", if node.met { "✓" } else { "✗" }, node.path);
+    let words = nodes.next().unwrap_or_else(|| format!("{indent}{}", node.path));
+    let mut line = format!("{} {words}", if node.met { "✓" } else { "✗" });
     if let Some(value) = &node.value {
         line.push_str(&format!(" = {}", show_value(value)));
     }
@@ -153,14 +178,14 @@ fn node_lines(node: &ConditionExplanation, depth: usize, lines: &mut Vec<String>
     lines.push(line);
     for event in &node.events {
         let time = event.time.as_ref().map(show_time).unwrap_or_default();
-        lines.push(format!("{indent}    {time} {} {}", event.name, event.message_id));
+        lines.push(format!("  {indent}  {time} {} {}", event.name, event.message_id));
     }
     let listed = node.events.len() as u64;
     if node.events_total > listed {
-        lines.push(format!("{indent}    … and {} more", node.events_total - listed));
+        lines.push(format!("  {indent}  … and {} more", node.events_total - listed));
     }
     for operand in &node.operands {
-        node_lines(operand, depth + 1, lines);
+        explained(operand, nodes, depth + 1, lines);
     }
 }
 
@@ -172,31 +197,37 @@ mod tests {
 
     #[test]
     fn an_explanation_reads_from_the_root_down_with_the_events_that_decided() {
-        let leaf = ConditionExplanation {
-            path: "condition.all.conditions[0].behavior".to_owned(),
-            met: true,
+        let text = "did df_app_open within 90 days and not (did df_sign_up or has email)";
+        let expanded = segue_query::parse(text).expect("a condition");
+        let node = |met: bool, operands: Vec<ConditionExplanation>| ConditionExplanation { met, operands, ..Default::default() };
+        let opened = ConditionExplanation {
             value: Some(Value { kind: Some(value::Kind::IntValue(3)) }),
             events: vec![TimelineEvent { name: "df_app_open".to_owned(), message_id: "m1".to_owned(), ..Default::default() }],
             events_total: 3,
-            ..Default::default()
+            ..node(true, Vec::new())
         };
-        let root = ConditionExplanation { path: "condition.all".to_owned(), met: true, operands: vec![leaf], ..Default::default() };
+        let not = node(true, vec![node(false, vec![node(false, Vec::new()), node(false, Vec::new())])]);
         let answer = ExplainMembershipResponse {
             person: 7,
             held_out: true,
             holdout_bucket: 42,
-            text: "did df_app_open".to_owned(),
-            explanation: Some(root),
+            text: text.to_owned(),
+            explanation: Some(node(true, vec![opened, not])),
+            expanded: Some(expanded),
             ..Default::default()
         };
         assert_eq!(
             explanation_lines(&answer),
             [
-                "person 7 meets the condition, but is held out (bucket 42): did df_app_open",
-                "✓ condition.all",
-                "  ✓ condition.all.conditions[0].behavior = 3",
+                &format!("person 7 meets the condition, but is held out (bucket 42): {text}"),
+                "✓ all of",
+                "✓   did df_app_open within 90 days = 3",
                 "       df_app_open m1",
                 "      … and 2 more",
+                "✓   not",
+                "✗     any of",
+                "✗       did df_sign_up",
+                "✗       has email",
             ]
         );
     }
