@@ -1,7 +1,9 @@
 //! Benchmarks that span services: `tests/bench NAME`. `ingest` starts the program as users run it and loads it from this process;
-//! `engine` asks analytics alone. What was measured is kept in `tests/benchmarks/README.md` and `tests/benchmarks/engine/README.md`.
+//! `engine` asks analytics alone, `audience` asks both. What was measured is kept in `tests/benchmarks/README.md` and in the `README.md`
+//! of the folders `engine` and `audience`.
 //! To add one: a module with its arguments, and a line in each of the two matches.
 
+mod audience;
 mod engine;
 mod ingest;
 mod load;
@@ -38,6 +40,8 @@ enum Benchmark {
     EngineGrowth(engine::growth::GrowthArgs),
     /// How long reports take while events come in.
     EngineLive(engine::live::LiveArgs),
+    /// Evaluation of audiences, delay of their transitions, cost of keeping them live.
+    Audience(audience::AudienceArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
             Benchmark::Engine(args) => engine::run(args).await,
             Benchmark::EngineGrowth(args) => engine::growth::run(args).await,
             Benchmark::EngineLive(args) => engine::live::run(args).await,
+            Benchmark::Audience(args) => audience::run(args).await,
         }
     })?;
     match cli.output {

@@ -25,7 +25,7 @@ pub(crate) const DAYS: u32 = 90;
 const VERSION: u32 = 1;
 
 /// The events of a shop with their weights; the first ten are those that remain when ten are asked for.
-const EVENTS: [(&str, f64); 20] = [
+pub(crate) const EVENTS: [(&str, f64); 20] = [
     ("df_app_open", 18.0),
     ("df_view_home", 30.0),
     ("df_view_product_details", 20.0),
@@ -62,7 +62,7 @@ const CHANNELS: [(&str, f64); 8] = [
     ("referral", 0.05),
     ("affiliate", 0.05),
 ];
-const COUNTRIES: [(&str, f64); 10] = [
+pub(crate) const COUNTRIES: [(&str, f64); 10] = [
     ("KR", 0.6),
     ("US", 0.1),
     ("JP", 0.08),
@@ -74,7 +74,7 @@ const COUNTRIES: [(&str, f64); 10] = [
     ("MY", 0.02),
     ("PH", 0.01),
 ];
-const PLATFORMS: [&str; 3] = ["android", "ios", "web"];
+pub(crate) const PLATFORMS: [&str; 3] = ["android", "ios", "web"];
 
 /// How much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,10 +163,10 @@ fn event_names(count: u32) -> Vec<(String, f64)> {
 }
 
 /// Random numbers that are the same everywhere and in every version (SplitMix64).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64) -> Self {
         let mut random = Self(seed.wrapping_mul(0xA076_1D64_78BD_642F));
         random.next();
         random
@@ -180,11 +180,11 @@ impl Random {
     }
 
     /// In [0, 1).
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 
@@ -202,20 +202,20 @@ impl Random {
     }
 
     /// Normally distributed (Box and Muller).
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 }
 
 /// A choice among texts by weight.
-struct Weighted {
+pub(crate) struct Weighted {
     texts: Arc<StringArray>,
     cumulated: Vec<f64>,
 }
 
 impl Weighted {
-    fn new<T: AsRef<str>>(choices: &[(T, f64)]) -> Self {
+    pub(crate) fn new<T: AsRef<str>>(choices: &[(T, f64)]) -> Self {
         let total: f64 = choices.iter().map(|(_, weight)| weight).sum();
         let cumulated = choices.iter().scan(0.0, |sum, (_, weight)| {
             *sum += weight / total;
@@ -224,14 +224,14 @@ impl Weighted {
         Self { cumulated: cumulated.collect(), texts: Arc::new(choices.iter().map(|(text, _)| Some(text.as_ref())).collect()) }
     }
 
-    fn choose(&self, random: &mut Random) -> usize {
+    pub(crate) fn choose(&self, random: &mut Random) -> usize {
         let at = random.unit();
         self.cumulated.partition_point(|sum| *sum <= at).min(self.cumulated.len() - 1)
     }
 }
 
 /// Who there is, and what does not change about them.
-struct Population {
+pub(crate) struct Population {
     /// Cumulated activity.
     cumulated: Vec<f64>,
     /// Whose activity that is: numbers say nothing of how active somebody is.
@@ -241,7 +241,7 @@ struct Population {
 }
 
 impl Population {
-    fn new(persons: u32) -> Self {
+    pub(crate) fn new(persons: u32) -> Self {
         let mut random = Random::of(7);
         let activity: Vec<f64> = (0..persons).map(|_| random.zeta(1.3, 300.0)).collect();
         let total: f64 = activity.iter().sum();
@@ -259,7 +259,13 @@ impl Population {
         Self { facts: (0..persons).map(|_| facts()).collect(), cumulated: cumulated.collect(), numbers }
     }
 
-    fn choose(&self, random: &mut Random) -> u32 {
+    /// Platform, channel and country of somebody.
+    pub(crate) fn fact(&self, number: u32) -> [u16; 3] {
+        self.facts[number as usize]
+    }
+
+    /// Somebody, the more active the likelier.
+    pub(crate) fn choose(&self, random: &mut Random) -> u32 {
         let at = random.unit();
         self.numbers[self.cumulated.partition_point(|sum| *sum <= at).min(self.numbers.len() - 1)]
     }
@@ -287,7 +293,7 @@ fn day_of(day: u32, rows: u64, population: &Population, names: &Weighted) -> any
     for _ in 0..rows {
         let number = population.choose(&mut random);
         let event = names.choose(&mut random);
-        let [platform, channel, country] = population.facts[number as usize];
+        let [platform, channel, country] = population.fact(number);
         let (category, campaign, version) = (random.below(100) as u16, random.below(200) as u16, random.below(20) as u16);
         for (column, code) in codes.iter_mut().zip([event as u16, platform, channel, country, category, campaign, version]) {
             column.push(code);

@@ -1,11 +1,11 @@
 //! Behavioural questions: Segue beside ClickHouse and DuckDB on the same events, with the same answers. What was measured is kept
 //! in `README.md` here.
 
-mod data;
+pub(crate) mod data;
 pub(crate) mod growth;
 pub(crate) mod live;
 mod load;
-mod ours;
+pub(crate) mod ours;
 mod peers;
 mod questions;
 

@@ -12,6 +12,7 @@ use segue_log::{Log, LogConfig};
 use segue_model::module::ModuleSet;
 use segue_model::{Module, SystemClock, TenantId};
 use segue_proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
+use segue_proto::events::v1::ResolvedEvent;
 use segue_runtime::transport::{self, MESSAGE_BYTES_MAX, PeerChannel};
 use segue_runtime::{Tasks, Tenant, TenantDirectory};
 
@@ -55,15 +56,32 @@ impl Engine {
 
     /// An engine that holds this stream: loaded and merged, unless it was before.
     pub(crate) async fn with(stream: &Stream) -> anyhow::Result<Self> {
-        let folder = stream.beside("segue");
+        let files = stream.files();
+        let day = |day: usize| {
+            let path = files.get(day).context("no such day")?;
+            load::events(path, format!("d{day}"))
+        };
+        Self::holding(&stream.beside("segue"), stream.size.events, files.len(), day).await
+    }
+
+    /// An engine on this folder that holds so many events, which are those of `days` days: loaded and merged, unless they were before.
+    pub(crate) async fn holding<I>(
+        folder: &Path,
+        events: u64,
+        days: usize,
+        of_day: impl Fn(usize) -> anyhow::Result<I>,
+    ) -> anyhow::Result<Self>
+    where
+        I: Iterator<Item = anyhow::Result<ResolvedEvent>> + Send + 'static,
+    {
         let loaded = folder.join("loaded");
         if !loaded.exists() && folder.exists() {
-            std::fs::remove_dir_all(&folder)?;
+            std::fs::remove_dir_all(folder)?;
         }
-        let engine = Self::start(&folder).await?;
+        let engine = Self::start(folder).await?;
         if !loaded.exists() {
-            eprintln!("loading {} events into Segue", stream.size.events);
-            engine.load(stream).await?;
+            eprintln!("loading {events} events into Segue");
+            engine.load(days, of_day).await?;
             std::fs::write(&loaded, "")?;
         }
         // Answers are as of what was read of the log, which has nothing for us: its first look at it has to be over.
@@ -71,18 +89,21 @@ impl Engine {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let rows = engine.index.status(&engine.tenant).await?.rows;
-        anyhow::ensure!(rows == stream.size.events, "Segue has {rows} of {} events; remove {}", stream.size.events, folder.display());
+        anyhow::ensure!(rows == events, "Segue has {rows} of {events} events; remove {}", folder.display());
         Ok(engine)
     }
 
-    async fn load(&self, stream: &Stream) -> anyhow::Result<()> {
+    async fn load<I>(&self, days: usize, of_day: impl Fn(usize) -> anyhow::Result<I>) -> anyhow::Result<()>
+    where
+        I: Iterator<Item = anyhow::Result<ResolvedEvent>> + Send + 'static,
+    {
         let threads = std::thread::available_parallelism()?.get();
-        let days = stream.files().into_iter().enumerate().map(|(day, path)| async move {
-            let events = load::events(&path, format!("d{day}"))?;
-            // No two events have one time, so that numbers may repeat among days.
-            self.index.import(&self.tenant, 0, events).await.with_context(|| format!("loading {}", path.display()))
+        let imports = (0..days).map(|day| {
+            let events = of_day(day);
+            // No two days share a moment, so that numbers may repeat among them.
+            async move { self.index.import(&self.tenant, 0, events?).await.with_context(|| format!("loading day {day}")) }
         });
-        futures::stream::iter(days).buffer_unordered(threads).try_for_each(|_| async { Ok(()) }).await?;
+        futures::stream::iter(imports).buffer_unordered(threads).try_for_each(|_| async { Ok(()) }).await?;
         eprintln!("merging its files");
         self.index.merge(&self.tenant).await?;
         Ok(())
