@@ -22,9 +22,10 @@ use segue_model::TenantId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::having::{Few, Having, Holders};
 use super::lake::Lake;
 use super::run::Span;
-use super::write::{CHECKSUMS_KEY, checksum, checksum_at};
+use super::write::{CHECKSUMS_KEY, VALUES_KEY, checksum, checksum_at};
 use crate::scan::{Column, ScanError, TRAITS};
 
 /// One row group, as the catalogue knows it: a run, or a part of one.
@@ -70,12 +71,15 @@ struct CacheKey {
     file: u64,
     group: u32,
     column: Arc<str>,
+    /// Of these rows alone.
+    few: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
 enum Cached {
     /// `None`: the file has no such column.
     Column(Option<ArrayRef>),
+    Holders(Holders),
     Footer(ArrowReaderMetadata),
     Persons(Arc<RoaringBitmap>),
 }
@@ -108,6 +112,7 @@ impl ColumnCache {
             let bytes = match value {
                 Cached::Column(Some(column)) => column.get_array_memory_size(),
                 Cached::Column(None) => 0,
+                Cached::Holders(holders) => holders.bytes(),
                 Cached::Footer(footer) => footer.metadata().memory_size(),
                 Cached::Persons(persons) => persons.serialized_size(),
             };
@@ -129,7 +134,7 @@ impl ColumnCache {
 
     /// Lets go of all columns; footers stay.
     pub(crate) fn forget_columns(&self) {
-        for (key, _) in self.columns.iter().filter(|(_, cached)| matches!(cached, Cached::Column(_))) {
+        for (key, _) in self.columns.iter().filter(|(_, cached)| matches!(cached, Cached::Column(_) | Cached::Holders(_))) {
             self.columns.invalidate(key.as_ref());
         }
         self.columns.run_pending_tasks();
@@ -205,34 +210,71 @@ impl FileHandle {
         start..start + groups[start..].partition_point(|group| group.event.as_ref() == event)
     }
 
-    /// Columns of a row group, in the order of `names`; `None` where the file has no such column.
-    pub(crate) fn columns(&self, group: usize, names: &[Arc<str>]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
-        let mut found: Vec<Option<Option<ArrayRef>>> = names.iter().map(|name| self.cached_column(group, name)).collect();
+    /// Columns of a row group (of these rows of it), in the order of `names`; `None` where the file has no such column.
+    pub(crate) fn columns(&self, group: usize, names: &[Arc<str>], few: Option<&Few>) -> Result<Vec<Option<ArrayRef>>, ScanError> {
+        let mut found: Vec<Option<Option<ArrayRef>>> = names.iter().map(|name| self.cached_column(group, name, few)).collect();
         if found.iter().any(Option::is_none) {
             // Of threads that need the same columns, one decodes them.
             let _turn = self.cache.turn(self.number, group).lock();
             for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
-                *slot = self.cached_column(group, name);
+                *slot = self.cached_column(group, name, few);
             }
             let missing: Vec<Arc<str>> =
                 names.iter().zip(&found).filter(|(_, column)| column.is_none()).map(|(name, _)| name.clone()).collect();
-            if !missing.is_empty() {
-                let batch = self.read(group, Some(&missing)).map_err(|source| self.error(source))?;
-                for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
-                    // A column without any value is the same as none, and takes no memory.
-                    let column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
-                    self.remember(self.key(group, name), Cached::Column(column.clone()));
-                    *slot = Some(column);
-                }
+            let mut read = self.values(group, &missing)?.into_iter();
+            for (name, slot) in names.iter().zip(&mut found).filter(|(_, slot)| slot.is_none()) {
+                let column = match (read.next().flatten(), few) {
+                    (Some(column), Some(few)) => Some(few.of(&column)?),
+                    (column, _) => column,
+                };
+                self.remember(self.key(group, name, few), Cached::Column(column.clone()));
+                *slot = Some(column);
             }
         }
         Ok(found.into_iter().map(Option::flatten).collect())
     }
 
-    fn cached_column(&self, group: usize, name: &Arc<str>) -> Option<Option<ArrayRef>> {
-        match self.cache.columns.get(&self.key(group, name)) {
+    /// Which rows of a row group have a value in one of the columns.
+    pub(crate) fn holders(&self, group: usize, having: &Having) -> Result<Holders, ScanError> {
+        let key = self.key(group, &having.key, None);
+        if let Some(Cached::Holders(holders)) = self.cache.columns.get(&key) {
+            return Ok(holders);
+        }
+        let _turn = self.cache.turn(self.number, group).lock();
+        if let Some(Cached::Holders(holders)) = self.cache.columns.get(&key) {
+            return Ok(holders);
+        }
+        // They are not remembered: what comes next needs few rows of few of them.
+        let columns = self.values(group, &having.names)?;
+        let holders = having.holders(columns.iter().flatten());
+        self.remember(key, Cached::Holders(holders.clone()));
+        Ok(holders)
+    }
+
+    /// Whole columns past the cache. A column without any value is the same as none.
+    fn values(&self, group: usize, names: &[Arc<str>]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
+        let mut columns = Vec::with_capacity(names.len());
+        let mut unread = Vec::new();
+        for name in names {
+            let cached = self.cached_column(group, name, None);
+            if cached.is_none() && self.has_values(group, name).map_err(|source| self.error(source))? {
+                unread.push(name.clone());
+            }
+            columns.push(cached.flatten());
+        }
+        if !unread.is_empty() {
+            let batch = self.read(group, Some(&unread)).map_err(|source| self.error(source))?;
+            for (name, column) in names.iter().zip(&mut columns).filter(|(_, column)| column.is_none()) {
+                *column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
+            }
+        }
+        Ok(columns)
+    }
+
+    fn cached_column(&self, group: usize, name: &Arc<str>, few: Option<&Few>) -> Option<Option<ArrayRef>> {
+        match self.cache.columns.get(&self.key(group, name, few)) {
             Some(Cached::Column(column)) => Some(column),
-            Some(Cached::Footer(_) | Cached::Persons(_)) | None => None,
+            Some(Cached::Holders(_) | Cached::Footer(_) | Cached::Persons(_)) | None => None,
         }
     }
 
@@ -243,7 +285,7 @@ impl FileHandle {
 
     /// The person numbers that rows are stored under, which redirects may lead elsewhere.
     pub(crate) fn persons(&self) -> Result<Arc<RoaringBitmap>, ScanError> {
-        let key = CacheKey { file: self.number, group: PERSONS, column: "".into() };
+        let key = CacheKey { file: self.number, group: PERSONS, column: "".into(), few: None };
         if let Some(Cached::Persons(persons)) = self.cache.columns.get(&key) {
             return Ok(persons);
         }
@@ -254,7 +296,7 @@ impl FileHandle {
         let name: Arc<str> = Column::Person.name().into();
         let mut persons = RoaringBitmap::new();
         for group in 0..self.entry.groups.len() {
-            let column = match self.cached_column(group, &name) {
+            let column = match self.cached_column(group, &name, None) {
                 Some(column) => column,
                 // The set is small and stays; the column would only push out others.
                 None => {
@@ -284,8 +326,8 @@ impl FileHandle {
         ScanError::File { file: self.entry.name.clone(), tenant: self.tenant.to_string(), source }
     }
 
-    fn key(&self, group: usize, column: &Arc<str>) -> CacheKey {
-        CacheKey { file: self.number, group: group as u32, column: column.clone() }
+    fn key(&self, group: usize, column: &Arc<str>, few: Option<&Few>) -> CacheKey {
+        CacheKey { file: self.number, group: group as u32, column: column.clone(), few: few.map(|few| few.key().clone()) }
     }
 
     fn remember(&self, key: CacheKey, value: Cached) {
@@ -294,7 +336,7 @@ impl FileHandle {
     }
 
     fn footer(&self) -> anyhow::Result<ArrowReaderMetadata> {
-        let key = CacheKey { file: self.number, group: FOOTER, column: "".into() };
+        let key = CacheKey { file: self.number, group: FOOTER, column: "".into(), few: None };
         if let Some(Cached::Footer(footer)) = self.cache.columns.get(&key) {
             return Ok(footer);
         }
@@ -311,6 +353,15 @@ impl FileHandle {
         );
         self.remember(key, Cached::Footer(footer.clone()));
         Ok(footer)
+    }
+
+    /// Whether any row of a row group has a value in a column, as far as the file tells.
+    fn has_values(&self, group: usize, name: &str) -> anyhow::Result<bool> {
+        let footer = self.footer()?;
+        let Ok(column) = footer.schema().index_of(name) else { return Ok(false) };
+        let columns = footer.schema().fields().len();
+        let known = of_metadata(&footer, VALUES_KEY).and_then(|marks| marks.as_bytes().get(group * columns + column).copied());
+        Ok(known != Some(b'0'))
     }
 
     /// Reads columns (all: `None`) of a row group as one batch, checking every checksum.
@@ -331,13 +382,7 @@ impl FileHandle {
             })
             .collect();
         let parts = self.lake.read(&self.entry.name, &ranges)?;
-        let checksums = footer
-            .metadata()
-            .file_metadata()
-            .key_value_metadata()
-            .and_then(|pairs| pairs.iter().find(|pair| pair.key == CHECKSUMS_KEY))
-            .and_then(|pair| pair.value.as_deref())
-            .context("it carries no checksums")?;
+        let checksums = of_metadata(&footer, CHECKSUMS_KEY).context("it carries no checksums")?;
         for (leaf, part) in leaves.iter().zip(&parts) {
             anyhow::ensure!(
                 checksum_at(checksums, group * schema.num_columns() + leaf) == Some(checksum(part)),
@@ -356,6 +401,12 @@ impl FileHandle {
         anyhow::ensure!(batch.num_rows() as u64 == rows, "row group {group} gave {} rows of {rows}", batch.num_rows());
         Ok(batch)
     }
+}
+
+/// A text that a file carries.
+fn of_metadata<'f>(footer: &'f ArrowReaderMetadata, key: &str) -> Option<&'f str> {
+    let pairs = footer.metadata().file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
 }
 
 /// Adds the numbers of a sorted column of persons to a set.

@@ -177,7 +177,7 @@ impl Merge<'_> {
         let load = |column: &Column| -> Result<Option<ArrayRef>, _> {
             Ok(input.batch.as_ref().and_then(|batch| batch.column_by_name(&column.name()).cloned()))
         };
-        Ok(choose(&input.run, &self.view.stored.redirects, specials, wanted, load)?)
+        Ok(choose(&input.run, input.run.rows(), &self.view.stored.redirects, specials, wanted, load)?)
     }
 
     /// The rows of merged numbers, under the persons whose they are now.

@@ -30,6 +30,7 @@ mod consumer;
 mod durability;
 pub(crate) mod files;
 mod flush;
+pub(crate) mod having;
 mod items;
 mod kept;
 mod lake;

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Context;
+use arrow::array::Array;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parquet::arrow::ArrowWriter;
@@ -28,6 +29,8 @@ use crate::scan::{Column, PERSONS_PER_CHUNK};
 
 /// Key of the checksums in a file's metadata: for each row group, for each leaf column, 16 hexadecimal digits.
 pub(crate) const CHECKSUMS_KEY: &str = "segue.xxh3";
+/// Key in a file's metadata: for each row group, for each column, `1` if any row has a value there, else `0`. Files may lack it.
+pub(crate) const VALUES_KEY: &str = "segue.values";
 /// Rows of a row group at most: what one read decodes, and what one range of persons can skip.
 pub(crate) const GROUP_ROWS_MAX: usize = 262_144;
 /// From so many rows on, a row group ends where a chunk of persons does, so that few chunks share one.
@@ -53,6 +56,7 @@ pub(crate) struct FileWriter {
     days: Span<i64>,
     groups: Vec<Group>,
     checksums: String,
+    values: String,
 }
 
 /// Bytes on their way to the lake, held back until their checksums are known.
@@ -89,7 +93,7 @@ impl FileWriter {
         let file = lake.create(&name).with_context(|| format!("creating {name}"))?;
         let spool = Spool { pending: Vec::new(), start: 0, file };
         let writer = ArrowWriter::try_new(spool, schema.clone(), Some(properties()?))?;
-        Ok(Self { writer, schema, name, days, groups: Vec::new(), checksums: String::new() })
+        Ok(Self { writer, schema, name, days, groups: Vec::new(), checksums: String::new(), values: String::new() })
     }
 
     /// Adds rows that come after all before, by (event, person).
@@ -110,6 +114,7 @@ impl FileWriter {
                 write!(self.checksums, "{:016x}", checksum(bytes))?;
             }
             self.writer.inner_mut().drain().with_context(|| format!("writing {}", self.name))?;
+            self.values.extend(batch.columns().iter().map(|column| if column.null_count() < column.len() { '1' } else { '0' }));
             self.groups.push(Group { event: part.event, rows: batch.num_rows() as u64, persons: part.persons, ts: part.ts });
         }
         Ok(())
@@ -121,6 +126,7 @@ impl FileWriter {
             return Ok(None);
         }
         self.writer.append_key_value_metadata(KeyValue::new(CHECKSUMS_KEY.to_owned(), self.checksums));
+        self.writer.append_key_value_metadata(KeyValue::new(VALUES_KEY.to_owned(), self.values));
         let mut spool = self.writer.into_inner()?;
         let bytes = spool.start + spool.pending.len() as u64;
         let trailer = spool.pending.len().saturating_sub(TRAILER_BYTES as usize);

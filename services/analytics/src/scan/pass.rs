@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 use super::plan::Plan;
 use super::view::Run;
 use super::{Scan, ScanError};
+use crate::index::having::Few;
 use crate::index::run::Span;
 
-/// Scans of one snapshot that differ only in their persons, and may run at the same time. Each person should be scanned once, and
+/// Scans of one snapshot that differ only in their persons (so that all or none have the same [`Scan::having`]), and may run at the same time. Each person should be scanned once, and
 /// smaller numbers before larger ones.
 #[derive(Debug)]
 pub struct Pass {
@@ -71,8 +72,15 @@ struct Slot {
 }
 
 impl Held {
-    /// Columns of a run by their places. Threads that need the same run wait for the one that decodes it.
-    pub(super) fn columns(&self, at: usize, run: &Run, stored: &[Arc<str>], places: &[usize]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
+    /// Columns of a run (of these rows of it, in all scans) by their places. Threads that need the same run wait for the one that decodes it.
+    pub(super) fn columns(
+        &self,
+        at: usize,
+        run: &Run,
+        few: Option<&Few>,
+        stored: &[Arc<str>],
+        places: &[usize],
+    ) -> Result<Vec<Option<ArrayRef>>, ScanError> {
         let Some(slot) = self.slots.get(at) else { return Ok(Vec::new()) };
         let mut slot = slot.lock();
         if slot.columns.is_empty() {
@@ -83,7 +91,7 @@ impl Held {
             return Ok(places.iter().map(|place| slot.columns[*place].clone().flatten()).collect());
         }
         let names: Vec<Arc<str>> = missing.iter().map(|place| stored[*place].clone()).collect();
-        let read = run.columns(&names)?;
+        let read = run.columns_of(&names, few)?;
         let mut found: Vec<Option<ArrayRef>> = places.iter().map(|place| slot.columns[*place].clone().flatten()).collect();
         for (place, column) in missing.into_iter().zip(read) {
             for (slot, _) in found.iter_mut().zip(places).filter(|(_, asked)| **asked == place) {

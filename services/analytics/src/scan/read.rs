@@ -5,8 +5,7 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{ArrayRef, UInt32Array};
 use roaring::RoaringBitmap;
 
 use super::pass::Held;
@@ -14,6 +13,7 @@ use super::plan::Plan;
 use super::select::{Rows, Wanted, choose};
 use super::view::Run;
 use super::{Column, ScanBatch, ScanError, ScanStats};
+use crate::index::having::{Few, Having, Holders};
 
 /// Rows of a snapshot, batch by batch. See the module's documentation for the order.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct Scan {
     /// These of them alone.
     only: Option<Arc<RoaringBitmap>>,
     exact_times: bool,
-    /// Names of the columns of which a row must have at least one; empty: all rows.
-    having: Vec<Arc<str>>,
+    /// Columns of which a row must have at least one.
+    having: Option<Having>,
     /// Which run is next.
     at: usize,
     /// The second batch of a run: rows of merged persons.
@@ -36,13 +36,6 @@ pub struct Scan {
     /// Places of files that were read.
     files: HashSet<usize>,
     ended: bool,
-}
-
-/// Which rows of a run have what is asked for.
-enum Having {
-    All,
-    These(BooleanBuffer),
-    None,
 }
 
 impl Iterator for Scan {
@@ -91,7 +84,7 @@ impl Scan {
             persons,
             only: None,
             exact_times,
-            having: Vec::new(),
+            having: None,
             at: 0,
             waiting: None,
             stats: ScanStats::default(),
@@ -102,9 +95,8 @@ impl Scan {
 
     /// Only rows that have a value in at least one of these columns, which are not properties. Runs without any cost next to nothing.
     #[must_use]
-    pub fn having(mut self, columns: &[Column]) -> Self {
-        self.having = columns.iter().map(|column| column.name().into()).collect();
-        self
+    pub fn having(self, columns: &[Column]) -> Self {
+        Self { having: (!columns.is_empty()).then(|| Having::new(columns)), ..self }
     }
 
     /// Only rows of these (surviving) persons, who are searched for in each run one by one: for few of many.
@@ -127,21 +119,25 @@ impl Scan {
     /// The batch of a run, and the one of its merged persons put aside.
     fn read(&mut self, at: usize, run: &Run) -> Result<Option<ScanBatch>, ScanError> {
         let plan = self.plan.clone();
+        let holders = self.having.as_ref().map_or(Ok(Holders::All), |having| run.holders(having))?;
+        let (len, few) = match &holders {
+            Holders::All | Holders::Many(_) => (run.rows(), None),
+            Holders::Few(few) => (few.len(), Some(few)),
+            Holders::None => return Ok(None),
+        };
         let specials = plan.view.specials(run)?;
         let kept_from_us = plan.view.kept_from_us(run.event());
         let (from_us, to_us) = if self.exact_times { plan.range_us } else { (i64::MIN, i64::MAX) };
         let wanted = Wanted { persons: self.persons, times: (from_us.max(kept_from_us), to_us), only: self.only.as_deref() };
-        let load = |column: &Column| Ok(self.load(at, run, Plan::key(column).as_slice())?.pop().flatten());
-        let Some(mut chosen) = choose(run, &plan.view.stored.redirects, specials, wanted, load)? else { return Ok(None) };
-        match self.rows_having(run)? {
-            Having::All => {}
-            Having::These(rows) => chosen.retain(&rows),
-            Having::None => return Ok(None),
+        let load = |column: &Column| Ok(self.load(at, run, few, Plan::key(column).as_slice())?.pop().flatten());
+        let Some(mut chosen) = choose(run, len, &plan.view.stored.redirects, specials, wanted, load)? else { return Ok(None) };
+        if let Holders::Many(rows) = &holders {
+            chosen.retain(rows);
         }
         if chosen.kept.len() == 0 && chosen.moved.is_none() {
             return Ok(None);
         }
-        let columns = self.load(at, run, &plan.needed)?;
+        let columns = self.load(at, run, few, &plan.needed)?;
         let batch = |rows: &Rows, persons: Option<&UInt32Array>| -> Result<ScanBatch, ScanError> {
             Ok(ScanBatch { event: run.event().clone(), span_us: run.ts(), batch: plan.batch(&columns, rows, persons)? })
         };
@@ -168,27 +164,11 @@ impl Scan {
         }
     }
 
-    /// Which rows of the run have a value in one of the columns that a row must have.
-    fn rows_having(&self, run: &Run) -> Result<Having, ScanError> {
-        if self.having.is_empty() {
-            return Ok(Having::All);
-        }
-        let mut rows: Option<BooleanBuffer> = None;
-        for column in run.columns(&self.having)?.into_iter().flatten() {
-            match column.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
-                None => return Ok(Having::All),
-                Some(nulls) if nulls.null_count() == nulls.len() => {}
-                Some(nulls) => rows = Some(rows.map_or_else(|| nulls.inner().clone(), |rows| &rows | nulls.inner())),
-            }
-        }
-        Ok(rows.map_or(Having::None, Having::These))
-    }
-
-    /// Whole stored columns of a run, by their places in the plan; `None` where nothing is stored.
-    fn load(&self, at: usize, run: &Run, places: &[usize]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
+    /// Stored columns of a run (of these rows of it), by their places in the plan; `None` where nothing is stored.
+    fn load(&self, at: usize, run: &Run, few: Option<&Few>, places: &[usize]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
         match (&self.held, run) {
-            (Some(held), Run::File { .. }) => held.columns(at, run, &self.plan.stored, places),
-            _ => run.columns(&places.iter().map(|place| self.plan.stored[*place].clone()).collect::<Vec<_>>()),
+            (Some(held), Run::File { .. }) => held.columns(at, run, few, &self.plan.stored, places),
+            _ => run.columns_of(&places.iter().map(|place| self.plan.stored[*place].clone()).collect::<Vec<_>>(), few),
         }
     }
 }

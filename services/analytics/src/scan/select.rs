@@ -104,9 +104,10 @@ impl Wanted<'_> {
 }
 
 /// Chooses rows of a run; `None`: there are none. `specials` are those of the file or piece that the run is in; `load` gives a whole
-/// column, and is asked for what is needed to decide only.
+/// column, and is asked for what is needed to decide only. Columns have so many rows: all of the run, or the few that are looked at.
 pub(crate) fn choose(
     run: &Run,
+    len: usize,
     redirects: &Redirects,
     specials: &Specials,
     wanted: Wanted<'_>,
@@ -129,7 +130,7 @@ pub(crate) fn choose(
     let all_times = wanted.is_in_time(earliest) && wanted.is_in_time(latest);
     let all_persons = from <= u64::from(least) && u64::from(most) < to;
     if all_persons && all_times && holes.is_empty() && !has_arrivals && wanted.only.is_none() {
-        return Ok(Some(Chosen { kept: Rows::Slice(0..run.rows()), moved: None }));
+        return Ok(Some(Chosen { kept: Rows::Slice(0..len), moved: None }));
     }
 
     let column = |column: Column| -> Result<ArrayRef, ScanError> {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::select::{Rows, Wanted, choose};
 use super::{Column, PropertyScope, PropertyType, ScanError, StoredProperty, TRAITS};
 use crate::index::files::{FileHandle, add_persons};
+use crate::index::having::{Few, Having, Holders};
 use crate::index::redirects::{Redirects, Specials};
 use crate::index::run::{Piece, Span};
 
@@ -107,9 +108,31 @@ impl Run {
 
     /// Columns by name; `None` where the run stores none.
     pub(crate) fn columns(&self, names: &[Arc<str>]) -> Result<Vec<Option<ArrayRef>>, ScanError> {
+        self.columns_of(names, None)
+    }
+
+    /// The same of these rows alone.
+    pub(crate) fn columns_of(&self, names: &[Arc<str>], few: Option<&Few>) -> Result<Vec<Option<ArrayRef>>, ScanError> {
         match self {
-            Run::Memory { piece, at, .. } => Ok(names.iter().map(|name| piece.runs[*at].batch.column_by_name(name).cloned()).collect()),
-            Run::File { file, group, .. } => file.columns(*group, names),
+            Run::Memory { piece, at, .. } => {
+                let columns = names.iter().map(|name| match (piece.runs[*at].batch.column_by_name(name), few) {
+                    (Some(column), Some(few)) => few.of(column).map(Some),
+                    (column, _) => Ok(column.cloned()),
+                });
+                Ok(columns.collect::<Result<_, _>>()?)
+            }
+            Run::File { file, group, .. } => file.columns(*group, names, few),
+        }
+    }
+
+    /// Which rows have a value in one of the columns.
+    pub(crate) fn holders(&self, having: &Having) -> Result<Holders, ScanError> {
+        match self {
+            Run::Memory { piece, at, .. } => {
+                let batch = &piece.runs[*at].batch;
+                Ok(having.holders(having.names.iter().filter_map(|name| batch.column_by_name(name))))
+            }
+            Run::File { file, group, .. } => file.holders(*group, having),
         }
     }
 }
@@ -277,7 +300,7 @@ impl View {
             }
             let wanted = Wanted { persons: (0, u64::from(u32::MAX) + 1), times: (kept_from_us, i64::MAX), only: None };
             let load = |column: &Column| Ok(run.columns(&[column.name().into()])?.pop().flatten());
-            let Some(chosen) = choose(&run, &self.stored.redirects, specials, wanted, load)? else { continue };
+            let Some(chosen) = choose(&run, run.rows(), &self.stored.redirects, specials, wanted, load)? else { continue };
             let stored = run.columns(&[Column::Person.name().into()])?.pop().flatten();
             let kept = stored.map(|column| match &chosen.kept {
                 Rows::Slice(rows) => Ok(column.slice(rows.start, rows.len())),
