@@ -1,8 +1,9 @@
-//! The load: batches of shop events, encoded once. For each send only the message ids in the encoded bytes are changed, so that
-//! the generator takes little of the processor that it shares with what is measured.
+//! The load: batches of shop events, encoded once. For each send only the message ids (and times, if they are to be those of sending) in
+//! the encoded bytes are changed, so that the generator takes little of the processor that it shares with what is measured.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
+use prost_types::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use segue_proto::events::v1::{Context, Event, EventKind, Identifier, Item, Value, value};
@@ -10,8 +11,15 @@ use segue_proto::ingest::v1::{TrackRequest, TrackResponse};
 use segue_tests::events::timestamp;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use crate::sender::now_us;
+
 /// Digits of a message id.
 const ID_DIGITS: usize = 16;
+/// Where the time of sending is to stand: a number of seconds that takes as many bytes as those of our time.
+const SENDING_S: i64 = (1 << 35) - 1;
+/// A timestamp's seconds, before its bytes.
+const SECONDS_TAG: u8 = 1 << 3;
+const SECONDS_BYTES: usize = 5;
 const NAMES: [&str; 8] = [
     "df_app_open",
     "df_view_home",
@@ -23,11 +31,22 @@ const NAMES: [&str; 8] = [
     "coupon_issued",
 ];
 
-/// One encoded batch and where its ids stand.
+/// One encoded batch and where its ids and times of sending stand.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
     ids: Vec<usize>,
+    times: Vec<usize>,
+}
+
+/// The id of an event of a template.
+pub(crate) fn id_mark() -> String {
+    "#".repeat(ID_DIGITS)
+}
+
+/// The time of an event that is to happen when it is sent, to the second.
+pub(crate) fn time_mark() -> Timestamp {
+    Timestamp { seconds: SENDING_S, nanos: 0 }
 }
 
 /// Batches of events of `persons` persons within the day that ends at `end_us`.
@@ -36,7 +55,7 @@ pub(crate) fn grpc_templates(batches: usize, batch_events: usize, persons: u32, 
     (0..batches)
         .map(|_| {
             let events = (0..batch_events).map(|_| event(&mut rng, persons, end_us)).collect();
-            Template::new(TrackRequest { events }.encode_to_vec())
+            Template::of_events(events)
         })
         .collect()
 }
@@ -77,7 +96,7 @@ fn event(rng: &mut StdRng, persons: u32, end_us: i64) -> Event {
         .into_iter()
         .collect();
     Event {
-        message_id: "#".repeat(ID_DIGITS),
+        message_id: id_mark(),
         kind: EventKind::Track as i32,
         name: name.to_owned(),
         time: Some(timestamp(end_us - rng.random_range(0..86_400_000_000))),
@@ -107,18 +126,27 @@ fn event(rng: &mut StdRng, persons: u32, end_us: i64) -> Event {
 
 impl Template {
     fn new(bytes: Vec<u8>) -> Self {
-        let mark = "#".repeat(ID_DIGITS).into_bytes();
-        let mut ids = Vec::new();
-        let mut at = 0;
-        while at + ID_DIGITS <= bytes.len() {
-            if bytes[at..at + ID_DIGITS] == mark[..] {
-                ids.push(at);
-                at += ID_DIGITS;
-            } else {
-                at += 1;
+        let places = |mark: &[u8]| {
+            let mut places = Vec::new();
+            let mut at = 0;
+            while at + mark.len() <= bytes.len() {
+                if bytes[at..at + mark.len()] == *mark {
+                    places.push(at);
+                    at += mark.len();
+                } else {
+                    at += 1;
+                }
             }
-        }
-        Self { bytes, ids }
+            places
+        };
+        let ids = places(id_mark().as_bytes());
+        let times = places(&seconds(SENDING_S)).into_iter().map(|tag| tag + 1).collect();
+        Self { bytes, ids, times }
+    }
+
+    /// A batch of events with marks for ids.
+    pub(crate) fn of_events(events: Vec<Event>) -> Self {
+        Self::new(TrackRequest { events }.encode_to_vec())
     }
 
     /// How many events are in it.
@@ -131,9 +159,13 @@ impl Template {
         self.bytes.len()
     }
 
-    /// The batch with ids `first`, `first + 1`, ….
+    /// The batch with ids `first`, `first + 1`, …, as of now.
     pub(crate) fn with_ids(&self, first: u64) -> Bytes {
         let mut bytes = self.bytes.clone();
+        let now = seconds(now_us().div_euclid(1_000_000));
+        for at in &self.times {
+            bytes[*at..*at + SECONDS_BYTES].copy_from_slice(&now[1..]);
+        }
         for (id, at) in (first..).zip(&self.ids) {
             let mut rest = id;
             for digit in bytes[*at..at + ID_DIGITS].iter_mut().rev() {
@@ -143,6 +175,16 @@ impl Template {
         }
         Bytes::from(bytes)
     }
+}
+
+/// A timestamp's seconds, encoded.
+fn seconds(seconds: i64) -> [u8; 1 + SECONDS_BYTES] {
+    let mut bytes = [SECONDS_TAG; 1 + SECONDS_BYTES];
+    for (at, byte) in bytes[1..].iter_mut().enumerate() {
+        let more = if at + 1 < SECONDS_BYTES { 0x80 } else { 0 };
+        *byte = (seconds >> (7 * at)) as u8 & 0x7F | more;
+    }
+    bytes
 }
 
 /// Sends encoded requests as they are.

@@ -78,10 +78,14 @@ fn print_table(lines: &[Figures]) {
         for (name, value) in figures {
             println!("{name:<44} {value}");
         }
-    } else if let Some(first) = lines.first() {
-        let cell = |text: &str| format!("{text:<18}");
-        println!("{}", first.iter().map(|(name, _)| cell(name)).collect::<String>().trim_end());
-        for figures in lines {
+        return;
+    }
+    let cell = |text: &str| format!("{text:<18}");
+    let is_like = |one: &Figures, other: &Figures| one.iter().map(|(name, _)| name).eq(other.iter().map(|(name, _)| name));
+    for alike in lines.chunk_by(is_like) {
+        let names = alike.iter().take(1).flatten().map(|(name, _)| cell(name));
+        println!("{}", names.collect::<String>().trim_end());
+        for figures in alike {
             let values = figures.iter().map(|(_, value)| value.as_str().map_or_else(|| cell(&value.to_string()), cell));
             println!("{}", values.collect::<String>().trim_end());
         }

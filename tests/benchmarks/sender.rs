@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::ensure;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
@@ -94,6 +94,13 @@ impl Load {
         });
         futures::future::try_join_all(workers).await?;
         Ok(self.acknowledged() - before)
+    }
+
+    /// Sends each batch once, so many at once.
+    pub(crate) async fn once(&self, templates: &[Template], concurrency: usize) -> anyhow::Result<()> {
+        let channel = self.connect().await?;
+        let sending = futures::stream::iter(templates).map(|template| self.track(&channel, template)).buffer_unordered(concurrency);
+        sending.try_collect().await
     }
 
     /// Sends at an even pace until `end`.

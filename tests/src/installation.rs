@@ -77,6 +77,16 @@ pub struct Installation {
 impl Installation {
     /// Starts an installation of this shape. `program` is the path of the binary; `settings` are `key=value` pairs for all.
     pub async fn start(shape: Shape, program: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        Self::start_on(shape, program, settings, |_| Ok(())).await
+    }
+
+    /// The same; `prepare` puts into the data folder of the first process what is to be there when it starts.
+    pub async fn start_on(
+        shape: Shape,
+        program: &Path,
+        settings: &[&str],
+        prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let (store, log) = match shape {
             Shape::Embedded => (None, None),
             Shape::OneProcess | Shape::SevenProcesses => (segue_testkit::TempStore::postgres(), segue_testkit::TempLog::nats()),
@@ -102,6 +112,7 @@ impl Installation {
                 child: None,
             });
         }
+        prepare(&installation.data_dir())?;
         for at in 0..installation.members.len() {
             installation.spawn(at)?;
         }

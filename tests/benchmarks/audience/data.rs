@@ -110,6 +110,11 @@ impl Stream {
         Ok(Self { size, end_us: end_day * DAY_US, folder, shop: Arc::new(Shop::new(size.persons)) })
     }
 
+    /// What events are drawn from.
+    pub(crate) fn shop(&self) -> &Shop {
+        &self.shop
+    }
+
     /// Where Segue keeps what it made of the stream.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -196,7 +201,7 @@ impl Shop {
     }
 
     /// An event without time and id.
-    fn event(&self, random: &mut Random, signing_up: Option<u32>) -> ResolvedEvent {
+    pub(crate) fn event(&self, random: &mut Random, signing_up: Option<u32>) -> ResolvedEvent {
         let number = signing_up.unwrap_or_else(|| self.population.choose(random));
         let name = if signing_up.is_some() { SIGNED_UP } else { EVENTS[self.names.choose(random)].0 };
         let [platform, _, country] = self.population.fact(number);
@@ -248,7 +253,7 @@ impl Shop {
 }
 
 /// One of the names of a category at a log-normal price.
-pub(crate) fn item(category: &str, random: &mut Random) -> Item {
+fn item(category: &str, random: &mut Random) -> Item {
     let number = random.below(NAMES_PER_CATEGORY) as usize;
     let (first, second) = (WORDS[number % WORDS.len()], WORDS[number / WORDS.len()]);
     Item {

@@ -61,6 +61,7 @@ async fn measure(engine: &Engine, stream: &Stream, case: &Case) -> anyhow::Resul
     }
     eprintln!("{}: {}", case.name, case.says);
     Ok(vec![
+        ("figure", json!("evaluation")),
         ("case", json!(case.name)),
         ("events", json!(stream.size.events)),
         ("cached_ms", json!(medians[0])),
