@@ -20,7 +20,7 @@ impl Parser<'_, '_> {
         let items = behavior.items.as_ref().map(|filter| self.items(filter, &format!("{path}.items"), &mut resolver));
         let window = self.window(behavior.window.as_ref(), &format!("{path}.window"));
         let measure = self.measure(behavior, path, &mut resolver);
-        let (columns, item_columns) = (resolver.columns, resolver.items);
+        let (columns, item_columns) = resolver.finish();
         let (window, measure) = (window?, measure?);
         (self.faults.len() == before).then_some(Rows {
             events: on.names,

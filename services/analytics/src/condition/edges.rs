@@ -265,7 +265,7 @@ impl Source<'_> {
 
     /// The places of columns that decide which rows match.
     fn places(&self) -> Vec<usize> {
-        let list = self.columns.iter().position(|column| *column == Column::ItemsList);
+        let list = self.columns.iter().position(Column::is_of_items);
         let mut places = Vec::new();
         let mut note = |place: Place| match place {
             Place::Column(at) => places.push(at),

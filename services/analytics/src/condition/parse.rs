@@ -178,7 +178,7 @@ impl Parser<'_, '_> {
         };
         let steps = sequence.steps.iter().take(STEPS_MAX).enumerate().map(|(at, on)| step(on, &format!("{path}.steps[{at}]"))).collect();
         let not_between = sequence.not_between.as_ref().map(|on| step(on, &format!("{path}.not_between")));
-        let (columns, item_columns) = (resolver.columns, resolver.items);
+        let (columns, item_columns) = resolver.finish();
         let (within, window) = (within?, window?);
         (self.faults.len() == before).then_some(Sequence { steps, not_between, within, window, columns, item_columns })
     }

@@ -271,7 +271,7 @@ impl Items {
         let values = list.values().as_struct_opt().ok_or_else(mismatch)?;
         // The batch may be a slice of a run: only its own items are read.
         let child = |field: ItemField| {
-            let column = values.columns().get(field.index()).ok_or_else(mismatch)?;
+            let column = values.column_by_name(field.name()).ok_or_else(mismatch)?;
             Ok::<ArrayRef, QueryError>(column.slice(first as usize, len))
         };
         let fields = fields.iter().map(|field| match field {

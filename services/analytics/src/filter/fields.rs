@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use segue_model::{FieldViolation, catalogue, dimension};
 use segue_proto::query::v1 as query;
 
-use crate::scan::{Column, ItemField, PropertyScope, PropertyType, StoredProperty};
+use crate::scan::{Column, ItemField, ItemFields, PropertyScope, PropertyType, StoredProperty};
 
 /// Built-in dimensions that are columns of their own, with their descriptions.
 pub(crate) const OWN_DIMENSIONS: [(&str, &str); 2] = [("event", "Canonical name of the event"), ("source", "Who sent the event")];
@@ -114,6 +114,17 @@ impl<'a> Resolver<'a> {
                 self.columns.len() - 1
             }
         }
+    }
+
+    /// The columns to ask for, and the fields of items to read; of items, no other fields are asked for.
+    pub(crate) fn finish(self) -> (Vec<Column>, Vec<ItemColumn>) {
+        let fields = self.items.iter().map(|item| match item {
+            ItemColumn::BuiltIn(field) => *field,
+            ItemColumn::Custom(..) => ItemField::Properties,
+        });
+        let items = Column::Items(ItemFields::new(fields));
+        let columns = self.columns.into_iter().map(|column| if column == Column::ItemsList { items.clone() } else { column });
+        (columns.collect(), self.items)
     }
 
     /// The position of an item's field, read from now on.

@@ -26,7 +26,7 @@ use super::having::{Few, Having, Holders};
 use super::lake::Lake;
 use super::run::Span;
 use super::write::{CHECKSUMS_KEY, VALUES_KEY, checksum, checksum_at};
-use crate::scan::{Column, ScanError, TRAITS};
+use crate::scan::{Column, ItemFields, ScanError, TRAITS, column_of};
 
 /// One row group, as the catalogue knows it: a run, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,7 +265,8 @@ impl FileHandle {
         if !unread.is_empty() {
             let batch = self.read(group, Some(&unread)).map_err(|source| self.error(source))?;
             for (name, column) in names.iter().zip(&mut columns).filter(|(_, column)| column.is_none()) {
-                *column = batch.column_by_name(name).filter(|column| column.null_count() < column.len()).cloned();
+                let found = column_of(name, |name| batch.column_by_name(name))?;
+                *column = found.filter(|column| column.null_count() < column.len());
             }
         }
         Ok(columns)
@@ -358,7 +359,8 @@ impl FileHandle {
     /// Whether any row of a row group has a value in a column, as far as the file tells.
     fn has_values(&self, group: usize, name: &str) -> anyhow::Result<bool> {
         let footer = self.footer()?;
-        let Ok(column) = footer.schema().index_of(name) else { return Ok(false) };
+        let name = ItemFields::of_column_name(name).map_or_else(|| name.to_owned(), |_| Column::ItemsList.name());
+        let Ok(column) = footer.schema().index_of(&name) else { return Ok(false) };
         let columns = footer.schema().fields().len();
         let known = of_metadata(&footer, VALUES_KEY).and_then(|marks| marks.as_bytes().get(group * columns + column).copied());
         Ok(known != Some(b'0'))
@@ -368,8 +370,8 @@ impl FileHandle {
     fn read(&self, group: usize, names: Option<&[Arc<str>]>) -> anyhow::Result<RecordBatch> {
         let footer = self.footer()?;
         let schema = footer.parquet_schema();
-        let wanted = |root: &str| names.is_none_or(|names| names.iter().any(|name| name.as_ref() == root));
-        let leaves: Vec<usize> = (0..schema.num_columns()).filter(|leaf| wanted(schema.get_column_root(*leaf).name())).collect();
+        let wanted = |leaf: usize| names.is_none_or(|names| names.iter().any(|name| is_of(schema.column(leaf).path().parts(), name)));
+        let leaves: Vec<usize> = (0..schema.num_columns()).filter(|leaf| wanted(*leaf)).collect();
         let rows = self.entry.groups.get(group).context("the catalogue knows no such row group")?.rows;
         let meta = footer.metadata().row_group(group);
         anyhow::ensure!(meta.num_rows() as u64 == rows, "row group {group} has {} rows and the catalogue says {rows}", meta.num_rows());
@@ -400,6 +402,18 @@ impl FileHandle {
         let batch = reader.next().context("it ends early")??;
         anyhow::ensure!(batch.num_rows() as u64 == rows, "row group {group} gave {} rows of {rows}", batch.num_rows());
         Ok(batch)
+    }
+}
+
+/// Whether a leaf, by its path, is a part of a column.
+fn is_of(path: &[String], name: &str) -> bool {
+    match ItemFields::of_column_name(name) {
+        // The list of items, its entries, the item, the field.
+        Some(fields) => {
+            let field = path.get(3).filter(|_| path.first().is_some_and(|root| *root == Column::ItemsList.name()));
+            field.is_some_and(|field| fields.iter().any(|wanted| wanted.name() == field))
+        }
+        None => path.first().is_some_and(|root| root == name),
     }
 }
 

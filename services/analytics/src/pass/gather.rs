@@ -148,7 +148,7 @@ impl Gather<'_> {
     /// The places in `columns` that a group reads.
     fn places(&self, group: &Group, payload: bool) -> Vec<usize> {
         let mut places: BTreeSet<usize> = BTreeSet::new();
-        let items_list = self.columns.iter().position(|column| *column == Column::ItemsList);
+        let items_list = self.columns.iter().position(Column::is_of_items);
         let mut note = |place: Place| match place {
             Place::Column(at) => {
                 places.insert(at);

@@ -7,6 +7,8 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 use segue_model::dimension;
 
+use super::ItemFields;
+
 /// A column of a scan. The Arrow type is the same in every batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Column {
@@ -46,6 +48,8 @@ pub enum Column {
     Trait(String),
     /// `List<Struct>` of the items, see [`ItemField`]; null when the event has none.
     ItemsList,
+    /// The same with these fields alone.
+    Items(ItemFields),
     /// `Decimal128(38, 4)`: Σ price × quantity over the items that have both; null when no item has.
     Value,
     /// `UInt16`, never null: items left out of `Value` for want of a price or quantity.
@@ -319,6 +323,7 @@ impl Column {
             Column::Property(name) => format!("p.{name}"),
             Column::Trait(name) => format!("t.{name}"),
             Column::ItemsList => "items".to_owned(),
+            Column::Items(fields) => fields.column_name(),
             Column::Value => "value".to_owned(),
             Column::SkippedItems => "skipped_items".to_owned(),
             Column::Unregistered => "unregistered".to_owned(),
@@ -336,10 +341,16 @@ impl Column {
             Column::SessionId | Column::AccountId | Column::OriginalName | Column::Source | Column::Dimension(_) => text_type(),
             Column::Property(_) | Column::Trait(_) => return None,
             Column::ItemsList => items_type(),
+            Column::Items(fields) => fields.data_type(),
             Column::Value => value_type(),
             Column::SkippedItems => DataType::UInt16,
             Column::Unregistered => map_type(),
         })
+    }
+
+    /// Whether it is a list of items.
+    pub(crate) fn is_of_items(&self) -> bool {
+        matches!(self, Column::ItemsList | Column::Items(_))
     }
 
     /// Whether every stored row has it.

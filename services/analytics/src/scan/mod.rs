@@ -17,6 +17,7 @@
 //! - In dictionary columns, two codes of one batch may stand for the same text, and codes mean nothing across batches.
 
 mod column;
+mod items;
 mod json;
 mod pass;
 mod plan;
@@ -32,6 +33,8 @@ use arrow::record_batch::RecordBatch;
 
 pub use column::{Column, ItemField, PropertyScope, PropertyType, StoredProperty};
 pub(crate) use column::{decimal_type, item_element, item_fields, text_type, value_type};
+pub use items::ItemFields;
+pub(crate) use items::column_of;
 pub use json::{decode_value, encode_value};
 pub(crate) use json::{timestamp_of, timestamp_us};
 pub use pass::Pass;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::ArrayRef;
+use arrow::error::ArrowError;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use segue_model::TenantId;
 use tokio_util::sync::CancellationToken;
 
 use super::select::{Rows, Wanted, choose};
-use super::{Column, PropertyScope, PropertyType, ScanError, StoredProperty, TRAITS};
+use super::{Column, PropertyScope, PropertyType, ScanError, StoredProperty, TRAITS, column_of};
 use crate::index::files::{FileHandle, add_persons};
 use crate::index::having::{Few, Having, Holders};
 use crate::index::redirects::{Redirects, Specials};
@@ -115,11 +116,12 @@ impl Run {
     pub(crate) fn columns_of(&self, names: &[Arc<str>], few: Option<&Few>) -> Result<Vec<Option<ArrayRef>>, ScanError> {
         match self {
             Run::Memory { piece, at, .. } => {
-                let columns = names.iter().map(|name| match (piece.runs[*at].batch.column_by_name(name), few) {
-                    (Some(column), Some(few)) => few.of(column).map(Some),
-                    (column, _) => Ok(column.cloned()),
+                let batch = &piece.runs[*at].batch;
+                let columns = names.iter().map(|name| match (column_of(name, |name| batch.column_by_name(name))?, few) {
+                    (Some(column), Some(few)) => few.of(&column).map(Some),
+                    (column, _) => Ok(column),
                 });
-                Ok(columns.collect::<Result<_, _>>()?)
+                Ok(columns.collect::<Result<_, ArrowError>>()?)
             }
             Run::File { file, group, .. } => file.columns(*group, names, few),
         }

@@ -89,7 +89,14 @@ fn put(event: &mut TimelineEvent, column: &Column, array: &ArrayRef, row: usize)
         }
         // What traits an event states is no part of it.
         Column::Trait(_) => {}
-        Column::Person | Column::Origin | Column::Ts | Column::Sequence | Column::Kind | Column::Value | Column::SkippedItems => {}
+        Column::Person
+        | Column::Origin
+        | Column::Ts
+        | Column::Sequence
+        | Column::Kind
+        | Column::Items(_)
+        | Column::Value
+        | Column::SkippedItems => {}
     }
 }
 
