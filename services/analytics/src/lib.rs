@@ -17,6 +17,7 @@ pub mod dimension_values;
 pub mod error;
 pub mod evaluation;
 mod exact;
+pub mod explanation;
 mod filter;
 pub mod funnel;
 pub mod index;

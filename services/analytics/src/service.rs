@@ -29,7 +29,7 @@ use crate::index::{Index, NotYet};
 use crate::question::{Context, QueryError, QueryLimits};
 use crate::scan::timestamp_of;
 use crate::sql::{self, SqlConfig, SqlRuntime};
-use crate::{dimension_values, evaluation, path, persons, report, retention, sessions, timeline};
+use crate::{dimension_values, evaluation, explanation, path, persons, report, retention, sessions, timeline};
 
 /// Longest id of a request.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -246,8 +246,8 @@ impl AnalyticsService for Service {
         reply(self.evaluate(request).await)
     }
 
-    async fn explain_condition(&self, _request: Request<ExplainConditionRequest>) -> Result<Response<ExplainConditionResponse>, Status> {
-        Err(Status::unimplemented("ExplainCondition is not served yet"))
+    async fn explain_condition(&self, request: Request<ExplainConditionRequest>) -> Result<Response<ExplainConditionResponse>, Status> {
+        reply(self.query(request, explanation::query).await)
     }
 
     async fn get_person_timeline(&self, request: Request<GetPersonTimelineRequest>) -> Result<Response<GetPersonTimelineResponse>, Status> {

@@ -51,6 +51,8 @@ impl Stage {
         let mut settings = Settings::default();
         settings.server.data_dir = folder.path().display().to_string();
         settings.server.listen = "127.0.0.1:0".to_owned();
+        // Nobody else is there whom short rounds could disturb.
+        settings.audience.live.round_ms_min = 5;
         let clock = ManualClock::new(START_US);
         let process = Process::start(&settings, Arc::new(clock.clone())).await?;
         let url = format!("http://{}", process.edge.context("the gateway runs here")?);

@@ -2,7 +2,7 @@
 //!
 //! - [`Window`]: which times count as seen from *now*, and when an event stops counting ([`Window::leaves_at`]).
 //! - [`Days`]: the calendar day of an event, for counting different days.
-//! - [`latest_sequence`]: one thing after the other.
+//! - [`latest_sequence`]: one thing after the other; [`sequence_from`] says which events they were.
 //! - [`Buckets`]: stable draws (a rule that other services need too).
 //!
 //! Aggregates (counts, sums, firsts and lasts) are added up where the columns are, in analytics.
@@ -15,5 +15,5 @@ mod window;
 
 pub use segue_model::bucket::{BUCKETS, Buckets};
 pub use days::Days;
-pub use sequence::{STEPS_MAX, latest_sequence};
+pub use sequence::{STEPS_MAX, latest_sequence, sequence_from};
 pub use window::{Span, Window};

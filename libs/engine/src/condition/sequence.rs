@@ -75,3 +75,75 @@ fn give_event(step: usize, moment: &[Hit], taken: &mut [Option<usize>], seen: &m
     }
     false
 }
+
+/// How an attempt came to have done some steps at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    /// The moment before, at which it had done `done` of them; none when it began here.
+    from: Option<usize>,
+    done: usize,
+}
+
+/// The events of one attempt that began at the moment `begin` and went through all steps, as their places among `hits`, one per step; none
+/// when no attempt did. The rest is as for [`latest_sequence`], whose answer is such a moment.
+pub fn sequence_from(hits: &[Hit], steps: usize, begin: i64, begin_min: impl Fn(i64) -> i64) -> Option<Vec<usize>> {
+    let steps = steps.min(STEPS_MAX);
+    // Per moment: its first hit, its hits, and what the attempt had done by then.
+    let mut moments: Vec<(usize, &[Hit], [Option<Reached>; STEPS_MAX + 1])> = Vec::new();
+    // The moment at which so many steps were done, if it may go on from there.
+    let mut open = [None::<usize>; STEPS_MAX + 1];
+    let mut next = 0;
+    for moment in hits.chunk_by(|one, other| one.ts == other.ts) {
+        let (first, ts) = (next, moment.first().map_or(begin, |hit| hit.ts));
+        next += moment.len();
+        if ts < begin {
+            continue;
+        }
+        if begin_min(ts) > begin {
+            break;
+        }
+        let mut reached = [None::<Reached>; STEPS_MAX + 1];
+        for done in 0..steps {
+            let from = if done == 0 { None } else { open[done] };
+            if (done == 0 && ts != begin) || (done > 0 && from.is_none()) {
+                continue;
+            }
+            for slot in &mut reached[done + 1..=steps_at_once(moment, done, steps)] {
+                slot.get_or_insert(Reached { from, done });
+            }
+        }
+        let at = moments.len();
+        moments.push((first, moment, reached));
+        if reached[steps].is_some() {
+            return trace(&moments, steps);
+        }
+        let is_forbidden = moment.iter().any(|hit| hit.is(steps));
+        for (slot, new) in open.iter_mut().zip(reached) {
+            match new {
+                Some(_) => *slot = Some(at),
+                None if is_forbidden => *slot = None,
+                None => {}
+            }
+        }
+    }
+    None
+}
+
+/// The events that led to the last moment.
+fn trace(moments: &[(usize, &[Hit], [Option<Reached>; STEPS_MAX + 1])], steps: usize) -> Option<Vec<usize>> {
+    let mut places = vec![0; steps];
+    let (mut at, mut end) = (moments.len().checked_sub(1)?, steps);
+    while end > 0 {
+        let (first, moment, reached) = moments.get(at)?;
+        let Reached { from, done } = reached[end]?;
+        let mut taken: Vec<Option<usize>> = vec![None; moment.len()];
+        for step in done..end {
+            give_event(step, moment, &mut taken, &mut vec![false; moment.len()]).then_some(())?;
+        }
+        for (place, step) in taken.iter().enumerate().filter_map(|(place, step)| Some((place, (*step)?))) {
+            *places.get_mut(step)? = first + place;
+        }
+        (at, end) = (from.unwrap_or(0), done);
+    }
+    Some(places)
+}

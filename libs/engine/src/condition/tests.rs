@@ -200,7 +200,22 @@ proptest! {
         events.sort_by_key(|(ts, _)| *ts);
         let hits: Vec<Hit> =
             events.iter().zip(0..).map(|((ts, matches), sequence)| Hit { ts: *ts, sequence, matches: *matches, payload: () }).collect();
-        prop_assert_eq!(latest_sequence(&hits, steps, |t| t - within), naive(&hits, steps, within));
+        let latest = latest_sequence(&hits, steps, |t| t - within);
+        prop_assert_eq!(latest, naive(&hits, steps, within));
+        for begin in 0..8 {
+            let found = sequence_from(&hits, steps, begin, |t| t - within);
+            prop_assert!(found.is_some() || latest != Some(begin), "there is one that began at {}", begin);
+            prop_assert!(found.is_none() || latest >= Some(begin), "none began at {} or later", begin);
+            let Some(places) = found else { continue };
+            // Taken by themselves, with whatever is forbidden, the events are such a sequence.
+            let chosen: Vec<Hit> = places.iter().map(|place| hits[*place]).collect();
+            prop_assert_eq!(chosen.len(), steps);
+            prop_assert!(chosen.is_sorted_by_key(|hit| hit.ts) && chosen[0].ts == begin && chosen[steps - 1].ts - begin <= within);
+            prop_assert!(chosen.iter().enumerate().all(|(step, hit)| hit.is(step)));
+            prop_assert_eq!(places.iter().collect::<std::collections::BTreeSet<_>>().len(), steps, "distinct events");
+            let forbidden = |pair: &[Hit]| hits.iter().any(|hit| hit.is(steps) && pair[0].ts < hit.ts && hit.ts < pair[1].ts);
+            prop_assert!(!chosen.windows(2).any(forbidden));
+        }
     }
 
     #[test]

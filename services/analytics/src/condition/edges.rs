@@ -23,12 +23,16 @@ use crate::filter::predicate::Predicate;
 use crate::question::{Context, QueryError, threads};
 use crate::scan::{Column, ScanBatch, ScanError, ScanRequest};
 
-/// Edges of one answer.
+/// Edges of one condition,
 const EDGES_MAX: usize = 200_000;
+/// and of all conditions of one call, who share them equally: a message has room for so many.
+const EDGES_OF_ALL_MAX: usize = 3_000_000;
+/// The end of the year 9999, behind which calendars know nothing.
+pub(crate) const LATEST_US: i64 = 253_402_300_799_999_999;
 /// Edges that are gathered before the latest of them are let go.
 const GATHERED_MAX: usize = 4 * EDGES_MAX;
-/// Edges of one leaf and the persons of several conditions.
-const OF_LEAF_MAX: usize = 4_000_000;
+/// Edges of all leaves that are kept for the conditions that have them.
+const OF_LEAVES_MAX: usize = 8_000_000;
 
 /// Whose edges, of which condition, and when: after the one moment, up to and including the other.
 #[derive(Debug, Clone, Copy)]
@@ -70,13 +74,14 @@ pub(crate) fn edges_of_all(context: &Context<'_>, asks: &[EdgesAsk<'_>]) -> Resu
     let threads = context.limits.threads;
     let of_leaves = threads::each(threads, leaves.len(), |at| {
         let (node, ask, persons) = &leaves[at];
-        let mut listing = Listing::new(ask.until_us, OF_LEAF_MAX);
+        let mut listing = Listing::new(ask.until_us, OF_LEAVES_MAX / leaves.len());
         listing.add_leaf(context, node, ask.plan.zone, ask.after_us, Some(persons))?;
         Ok(listing.finish())
     })?;
+    let most = EDGES_MAX.min(EDGES_OF_ALL_MAX / asks.len().max(1));
     threads::each(threads, asks.len(), |at| {
         let ask = &asks[at];
-        let mut listing = Listing::new(ask.until_us, EDGES_MAX);
+        let mut listing = Listing::new(ask.until_us, most);
         for node in ask.plan.leaves() {
             let key = ask.keys.get(node.number).map(|key| (key, ask.plan.zone, ask.after_us, ask.until_us));
             let known = key.filter(|_| few(ask)).and_then(|key| places.get(&key)).and_then(|place| of_leaves.get(*place));
@@ -90,6 +95,19 @@ pub(crate) fn edges_of_all(context: &Context<'_>, asks: &[EdgesAsk<'_>]) -> Resu
         }
         Ok(listing.finish())
     })
+}
+
+/// The first moment after *now* at which the leaf with this number may change of a person; none: never.
+pub(crate) fn next_change(
+    context: &Context<'_>,
+    plan: &Plan,
+    number: usize,
+    (person, now_us): (u32, i64),
+) -> Result<Option<i64>, QueryError> {
+    let Some(node) = plan.leaves().into_iter().find(|node| node.number == number) else { return Ok(None) };
+    let mut listing = Listing::new(LATEST_US, EDGES_MAX);
+    listing.add_leaf(context, node, plan.zone, now_us, Some(&RoaringBitmap::from([person])))?;
+    Ok(listing.finish().moments.first().map(|(at, _)| *at))
 }
 
 /// Rows that a leaf counts.
@@ -173,6 +191,7 @@ impl Listing {
 
     fn finish(mut self) -> Edges {
         self.cut();
+        self.moments.shrink_to_fit();
         Edges { moments: self.moments, until_us: self.until_us }
     }
 

@@ -33,6 +33,13 @@ pub(super) struct Moment<'a> {
     answers: &'a Answers,
 }
 
+impl<'a> Moment<'a> {
+    /// For one leaf and few persons.
+    pub(super) fn plain(context: &'a Context<'a>, now_us: i64, zone: Tz) -> Self {
+        Self { context, now_us, zone, passes: Vec::new(), answers: &[] }
+    }
+}
+
 /// Who meets a node, by its number, where that is known already: of all persons that the condition is asked about, and maybe of others.
 pub(crate) type Answers = [Option<Arc<RoaringBitmap>>];
 

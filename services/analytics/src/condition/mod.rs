@@ -21,6 +21,7 @@
 //!
 //! To add a kind of leaf: a variant of `plan::Kind`, its parsing beside the others in `parse`, and its evaluation in `evaluate`.
 
+mod account;
 mod among;
 mod behavior;
 mod edges;
@@ -35,8 +36,9 @@ mod tally;
 mod together;
 mod verdict;
 
+pub(crate) use account::{Account, account};
 pub(crate) use among::Among;
-pub(crate) use edges::{Edges, EdgesAsk, edges_of_all};
+pub(crate) use edges::{Edges, EdgesAsk, LATEST_US, edges_of_all, next_change};
 pub(crate) use evaluate::{Evaluated, count, evaluate};
 pub(crate) use once::{Ask, LeafKeys, evaluate_all};
 pub(crate) use parse::persons_of_bytes;

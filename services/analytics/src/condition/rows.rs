@@ -10,6 +10,7 @@ use arrow::datatypes::{ArrowPrimitiveType, Int64Type, UInt32Type, UInt64Type};
 use chrono_tz::Tz;
 use roaring::RoaringBitmap;
 use segue_engine::condition::Days;
+use segue_proto::events::v1::{Value, value::Kind};
 
 use super::evaluate::{Moment, add};
 use super::plan::{Edge, Measure, Operand, Rows};
@@ -157,7 +158,7 @@ impl<'r> Reading<'r> {
     }
 
     /// The matching rows as a list.
-    fn rows(&self) -> Cow<'_, [u32]> {
+    pub(super) fn rows(&self) -> Cow<'_, [u32]> {
         match &self.matching {
             Some(rows) => rows.as_slice().into(),
             None => (0..self.cells.len as u32).collect::<Vec<u32>>().into(),
@@ -190,7 +191,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Calls `each(slot, number)` for every number of an operand.
-    fn exact(&self, operand: Operand, mut each: impl FnMut(u32, i128)) {
+    pub(super) fn exact(&self, operand: Operand, mut each: impl FnMut(u32, i128)) {
         match operand {
             Operand::Exact(at) => {
                 self.cells.columns[at].each_exact(self.at(), |k, number| each(self.slot_of(k), number));
@@ -225,7 +226,7 @@ impl<'r> Reading<'r> {
         }
     }
 
-    fn double(&self, operand: Operand, mut each: impl FnMut(u32, f64)) {
+    pub(super) fn double(&self, operand: Operand, mut each: impl FnMut(u32, f64)) {
         match operand {
             Operand::Double(at) => {
                 self.cells.columns[at].each_double(self.at(), |k, number| each(self.slot_of(k), number));
@@ -239,7 +240,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Calls `each(slot, code)` for every value of a field; equal values have equal codes.
-    fn codes(&self, place: Place, values: &Values, mut each: impl FnMut(u32, u32)) {
+    pub(super) fn codes(&self, place: Place, values: &Values, mut each: impl FnMut(u32, u32)) {
         let mut codes = Vec::new();
         let owners = match place {
             Place::Item(at) => {
@@ -259,8 +260,8 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// Calls `each(slot, moment, passes)` for every row that an edge considers.
-    fn edges(&self, edge: &Edge, mut each: impl FnMut(u32, super::tally::Moment, bool)) -> Result<(), QueryError> {
+    /// Calls `each(where, moment, passes)` for every row that an edge considers.
+    pub(super) fn edges(&self, edge: &Edge, mut each: impl FnMut(Where, super::tally::Moment, bool)) -> Result<(), QueryError> {
         let ts = key::<Int64Type>(self.batch, self.keys + 1)?.values();
         let sequence = key::<UInt64Type>(self.batch, self.keys + 2)?.values();
         let origin = key::<UInt32Type>(self.batch, self.keys + 3)?.values();
@@ -268,7 +269,7 @@ impl<'r> Reading<'r> {
         if !edge.of_items {
             let (present, passes) = (mask(&edge.present, &self.cells), mask(&edge.passes, &self.cells));
             for row in self.rows().iter().copied().filter(|row| present.value(*row as usize)) {
-                each(self.slot(row), moment(row as usize), passes.value(row as usize));
+                each(Where { row, item: None }, moment(row as usize), passes.value(row as usize));
             }
             return Ok(());
         }
@@ -279,10 +280,37 @@ impl<'r> Reading<'r> {
         // Within an event, items stand in order.
         for of_row in present.chunk_by(|one, other| one.0 == other.0) {
             let Some((row, item)) = (if edge.last { of_row.last() } else { of_row.first() }) else { continue };
-            each(self.slot(*row), moment(*row as usize), passes.value(*item as usize));
+            each(Where { row: *row, item: Some(*item) }, moment(*row as usize), passes.value(*item as usize));
         }
         Ok(())
     }
+
+    /// The name of the event.
+    pub(super) fn event(&self) -> &Arc<str> {
+        &self.batch.event
+    }
+
+    /// The value of a field. (Arrays and objects that items carry are not told.)
+    pub(super) fn value(&self, place: Place, Where { row, item }: Where) -> Option<Value> {
+        match (place, item) {
+            (Place::EventName, _) => Some(Value { kind: Some(Kind::StringValue(self.batch.event.to_string())) }),
+            (Place::Column(at), _) => crate::timeline::property(self.batch.batch.columns().get(at)?, row as usize),
+            (Place::Item(at), Some(item)) => {
+                let (values, mut codes) = (Values::default(), Vec::new());
+                values.cell_codes(self.item_field(at), &[item], &mut codes);
+                values.value(*codes.first()?).group_value().value
+            }
+            (Place::Item(_), None) | (Place::Absent, _) => None,
+        }
+    }
+}
+
+/// What an edge considers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Where {
+    pub(super) row: u32,
+    /// If it is about items: which.
+    item: Option<u32>,
 }
 
 /// A column that the leaf asked for beside its own.
@@ -344,7 +372,7 @@ impl<'m> Tally<'m> {
                 distinct.add(slot, days.number(ts as i64).cast_unsigned());
             }),
             Tally::Distinct(_, place, values, distinct) => reading.codes(*place, values, |slot, code| distinct.add(slot, code)),
-            Tally::Edges(edge, edges) => return reading.edges(edge, |slot, moment, passes| edges.add(slot, moment, passes)),
+            Tally::Edges(edge, edges) => return reading.edges(edge, |at, moment, passes| edges.add(reading.slot(at.row), moment, passes)),
         }
         Ok(())
     }

@@ -3,15 +3,17 @@
 use chrono_tz::Tz;
 use roaring::RoaringBitmap;
 use segue_engine::Hit;
-use segue_engine::condition::latest_sequence;
+use segue_engine::condition::{latest_sequence, sequence_from};
 
 use super::evaluate::{Moment, add};
 use super::plan::Sequence;
+use crate::filter::cells::{BatchCells, Cells};
 use crate::filter::predicate::Predicate;
-use crate::pass::{self, Gather, Packing, Question, Selector};
+use crate::pass::{self, Gather, KeyValue, Packing, Question, Selector, Values};
 use crate::question::QueryError;
 use crate::question::time::RangeUs;
-use crate::scan::ScanStats;
+use crate::scan::{Column, ScanStats};
+use crate::timeline::{Key, Keyed};
 
 /// The persons among `universe` of whom the sequence is true.
 pub(super) fn evaluate(
@@ -24,9 +26,7 @@ pub(super) fn evaluate(
     if start >= end || universe.is_empty() {
         return Ok(RoaringBitmap::new());
     }
-    let range = RangeUs { start, end };
-    let steps = sequence.steps.iter().chain(&sequence.not_between);
-    let selectors: Vec<Selector> = steps.map(|step| Selector { events: step.events.clone(), filter: step.filter.clone(), range }).collect();
+    let selectors = selectors(sequence, RangeUs { start, end });
     let gather = Gather {
         selectors: &selectors,
         others: None,
@@ -42,6 +42,80 @@ pub(super) fn evaluate(
     let mut persons = found.persons;
     persons.sort_unstable();
     Ok(persons.into_iter().collect())
+}
+
+/// The steps, then what may not come between them.
+fn selectors(sequence: &Sequence, range: RangeUs) -> Vec<Selector> {
+    let steps = sequence.steps.iter().chain(&sequence.not_between);
+    steps.map(|step| Selector { events: step.events.clone(), filter: step.filter.clone(), range }).collect()
+}
+
+/// The events of a person that make the sequence true, in the order of its steps: of the latest attempts, one. None if it is not.
+pub(super) fn events(sequence: &Sequence, moment: &Moment<'_>, person: u32) -> Result<Vec<Keyed>, QueryError> {
+    let (start, end) = sequence.window.bounds(moment.now_us, moment.zone);
+    if start >= end {
+        return Ok(Vec::new());
+    }
+    let selectors = selectors(sequence, RangeUs { start, end });
+    let mut columns = sequence.columns.clone();
+    columns.push(Column::Origin);
+    let gather = Gather {
+        selectors: &selectors,
+        others: None,
+        filter: &Predicate::Always(true),
+        columns: &columns,
+        items: &sequence.item_columns,
+        payload: &[columns.len() - 1],
+        persons: Some(&RoaringBitmap::from([person])),
+    };
+    let question = Told { origin: columns.len() - 1, names: Values::default() };
+    let (hits, _) = pass::run(moment.context, &gather, &question)?;
+    let steps = sequence.steps.len();
+    let begin_min = |end: i64| sequence.within.before(end, moment.zone);
+    // The engine's rule looks at times and matches alone.
+    let plain: Vec<Hit> = hits.iter().map(|hit| Hit { ts: hit.ts, sequence: hit.sequence, matches: hit.matches, payload: () }).collect();
+    let places = latest_sequence(&plain, steps, begin_min).and_then(|begin| sequence_from(&plain, steps, begin, begin_min));
+    let keyed = |hit: &Hit<(u32, u32)>| {
+        let (origin, name) = hit.payload;
+        let event = if let KeyValue::Text(name) = question.names.value(name) { name } else { "".into() };
+        Keyed { key: Key { ts: hit.ts, sequence: hit.sequence, origin }, event }
+    };
+    Ok(places.into_iter().flatten().filter_map(|place| hits.get(place)).map(keyed).collect())
+}
+
+/// The question for the hits of one person: what carries the origin and the code of the event's name.
+struct Told {
+    /// Where the origins are.
+    origin: usize,
+    names: Values,
+}
+
+impl Question for Told {
+    type Payload = (u32, u32);
+    type Partial = Vec<Hit<(u32, u32)>>;
+
+    fn partial(&self) -> Self::Partial {
+        Vec::new()
+    }
+
+    fn has_payload(&self) -> bool {
+        true
+    }
+
+    fn payload(&self, batch: &BatchCells<'_>, rows: &[u32], out: &mut Vec<(u32, u32)>) -> Result<(), QueryError> {
+        let name = self.names.code(KeyValue::Text(batch.event.into()));
+        let Some(Cells::Number(origins)) = batch.columns.get(self.origin) else { return Err(QueryError::BrokeOff) };
+        out.extend(rows.iter().map(|row| (origins.value(*row as usize), name)));
+        Ok(())
+    }
+
+    fn person(&self, partial: &mut Self::Partial, _person: u32, hits: &[Hit<(u32, u32)>]) {
+        partial.extend_from_slice(hits);
+    }
+
+    fn merge(&self, into: &mut Self::Partial, from: Self::Partial) {
+        into.extend(from);
+    }
 }
 
 /// The question to the pass.

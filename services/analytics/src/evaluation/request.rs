@@ -11,7 +11,7 @@ use segue_proto::analytics::v1 as pb;
 use segue_proto::analytics::v1::evaluation_item::Whom;
 use segue_proto::query::v1::Condition;
 
-use crate::condition::{Ask, EdgesAsk, LeafKeys, Plan, persons_of_bytes};
+use crate::condition::{Ask, EdgesAsk, LATEST_US, LeafKeys, Plan, persons_of_bytes};
 use crate::filter::fields::Vocabulary;
 use crate::question::{Context, QueryError, parse};
 
@@ -160,6 +160,9 @@ fn parse_item(
             (Some(conditions.everybody.as_ref() & &survivors), moved.then_some(survivors))
         }
     };
+    if item.edges_until_us > LATEST_US {
+        faults.push(FieldViolation::new(format!("{path}.edges_until_us"), "is after the year 9999"));
+    }
     let edges = (item.edges_until_us != 0).then(|| Wish {
         after_us: if item.edges_after_us == 0 { now_us } else { item.edges_after_us },
         until_us: item.edges_until_us,

@@ -238,9 +238,7 @@ impl TenantIndex {
             let pieces = state.flushing.iter().chain(&state.pieces).cloned().collect();
             let view = Arc::new(View::new(self.id.clone(), watermark_us, state.stored(kept_from_us), pieces, state.properties.list()));
             // Kept only where it may serve again: it holds on to files.
-            if !age_max.is_zero() {
-                state.view = Some((view.clone(), state.version, Instant::now()));
-            }
+            state.view = if age_max.is_zero() { state.view.take() } else { Some((view.clone(), state.version, Instant::now())) };
             Ok(view)
         })
     }

@@ -105,9 +105,9 @@ pub fn count(context: &Context<'_>, request: &pb::CountPersonsRequest) -> Result
     })
 }
 
-/// What both calls are asked besides the condition.
-struct Asked {
-    now_us: i64,
+/// What calls are asked besides the condition.
+pub(crate) struct Asked {
+    pub(crate) now_us: i64,
     zone: chrono_tz::Tz,
     within: Option<RoaringBitmap>,
 }
@@ -121,7 +121,7 @@ impl Asked {
         Ok((asked, all_right(plan, faults)?))
     }
 
-    fn parse(
+    pub(crate) fn parse(
         context: &Context<'_>,
         as_of: Option<&Timestamp>,
         zone: &str,
@@ -144,7 +144,7 @@ impl Asked {
         Ok(Asked { now_us, zone: parse::zone(zone, context.zone, "time_zone", faults), within })
     }
 
-    fn plan(&self, context: &Context<'_>, condition: Option<&Condition>, faults: &mut Vec<FieldViolation>) -> Option<Plan> {
+    pub(crate) fn plan(&self, context: &Context<'_>, condition: Option<&Condition>, faults: &mut Vec<FieldViolation>) -> Option<Plan> {
         match condition {
             Some(condition) => Some(Plan::parse(condition, "condition", &context.vocabulary(), self.zone, faults)),
             None => {
@@ -155,7 +155,7 @@ impl Asked {
     }
 }
 
-fn all_right(plan: Option<Plan>, faults: Vec<FieldViolation>) -> Result<Plan, QueryError> {
+pub(crate) fn all_right(plan: Option<Plan>, faults: Vec<FieldViolation>) -> Result<Plan, QueryError> {
     match plan {
         Some(plan) if faults.is_empty() => Ok(plan),
         Some(_) | None => Err(QueryError::Invalid(faults)),

@@ -13,14 +13,15 @@ use crate::question::time::timestamp;
 use crate::question::{Context, QueryError};
 use crate::scan::{Column, ItemField, PropertyScope, ScanRequest, Snapshot, decode_value};
 
-/// The events of these keys, in their order.
-pub(super) fn read(context: &Context<'_>, person: u32, keys: &[Keyed]) -> Result<Vec<TimelineEvent>, QueryError> {
-    let (Some(newest), Some(oldest)) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
+/// A person's events of these keys, in their order.
+pub(crate) fn read(context: &Context<'_>, person: u32, keys: &[Keyed]) -> Result<Vec<TimelineEvent>, QueryError> {
+    let times = || keys.iter().map(|keyed| keyed.key.ts);
+    let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok(Vec::new()) };
     let columns = columns(context.snapshot);
     let names: BTreeSet<&str> = keys.iter().map(|keyed| &*keyed.event).collect();
     let request = ScanRequest {
         events: Some(names.into_iter().map(str::to_owned).collect()),
-        range_us: (oldest.key.ts, newest.key.ts.saturating_add(1)),
+        range_us: (oldest, newest.saturating_add(1)),
         columns: KEY_COLUMNS.into_iter().chain(columns.iter().cloned()).collect(),
         persons: Some(person..person.saturating_add(1)),
     };
@@ -114,7 +115,12 @@ fn text(array: &ArrayRef, row: usize) -> Option<String> {
     }
 }
 
-/// The value of a property's column.
+/// The value of a property's column, if the row has one.
+pub(crate) fn property(array: &ArrayRef, row: usize) -> Option<Value> {
+    if array.is_valid(row) { value(array, row) } else { None }
+}
+
+/// The value of a property's column, which is there.
 fn value(array: &ArrayRef, row: usize) -> Option<Value> {
     let kind = match array.data_type() {
         DataType::Dictionary(_, _) => Kind::StringValue(text(array, row)?),

@@ -15,18 +15,47 @@ use crate::scan::{Column, ScanBatch, ScanError, ScanRequest};
 
 /// What orders the events of one person, and tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
-    pub(super) ts: i64,
-    pub(super) sequence: u64,
-    pub(super) origin: u32,
+pub(crate) struct Key {
+    pub(crate) ts: i64,
+    pub(crate) sequence: u64,
+    pub(crate) origin: u32,
 }
 
-/// An event of the page.
+/// An event, to be read in full.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Keyed {
-    pub(super) key: Key,
+pub(crate) struct Keyed {
+    pub(crate) key: Key,
     /// Its canonical name.
-    pub(super) event: Arc<str>,
+    pub(crate) event: Arc<str>,
+}
+
+/// The newest events of many, in bounded memory.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    /// The oldest on top, which is the first to go.
+    heap: BinaryHeap<Reverse<Keyed>>,
+    most: usize,
+}
+
+impl Newest {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { heap: BinaryHeap::with_capacity(most + 1), most }
+    }
+
+    pub(crate) fn add(&mut self, key: Key, event: &Arc<str>) {
+        if self.heap.len() < self.most || self.heap.peek().is_some_and(|oldest| oldest.0.key < key) {
+            self.heap.push(Reverse(Keyed { key, event: event.clone() }));
+            if self.heap.len() > self.most {
+                self.heap.pop();
+            }
+        }
+    }
+
+    /// Newest first.
+    pub(crate) fn finish(self) -> Vec<Keyed> {
+        // Ascending in what is reversed.
+        self.heap.into_sorted_vec().into_iter().map(|Reverse(keyed)| keyed).collect()
+    }
 }
 
 /// The columns of a key.
@@ -43,29 +72,23 @@ pub(super) fn newest(context: &Context<'_>, page: &Page, most: usize) -> Result<
         persons: Some(page.person..page.person.saturating_add(1)),
     };
     let places: Vec<usize> = (0..filter_columns).collect();
-    // The oldest on top, which is the first to go.
-    let mut heap: BinaryHeap<Reverse<Keyed>> = BinaryHeap::with_capacity(most + 1);
+    let mut newest = Newest::new(most);
     for batch in context.snapshot.scan(request) {
         context.check()?;
         let batch = batch?;
         let keys = Keys::new(&batch, filter_columns)?;
         let cells = BatchCells::sparse(&batch, &page.columns, &places, &page.items)?;
         for row in mask(&page.events.filter, &cells).set_indices() {
-            let Some(key) = keys.key(row).filter(|key| page.before.is_none_or(|before| *key < before)) else { continue };
-            if heap.len() < most || heap.peek().is_some_and(|oldest| oldest.0.key < key) {
-                heap.push(Reverse(Keyed { key, event: batch.event.clone() }));
-                if heap.len() > most {
-                    heap.pop();
-                }
+            if let Some(key) = keys.key(row).filter(|key| page.before.is_none_or(|before| *key < before)) {
+                newest.add(key, &batch.event);
             }
         }
     }
-    // Ascending in what is reversed.
-    Ok(heap.into_sorted_vec().into_iter().map(|Reverse(keyed)| keyed).collect())
+    Ok(newest.finish())
 }
 
 /// The key columns of a batch.
-pub(super) struct Keys<'b> {
+pub(crate) struct Keys<'b> {
     ts: &'b [i64],
     sequence: &'b [u64],
     origin: &'b [u32],
@@ -73,7 +96,7 @@ pub(super) struct Keys<'b> {
 
 impl<'b> Keys<'b> {
     /// Reads [`KEY_COLUMNS`], which start at this column of the batch.
-    pub(super) fn new(batch: &'b ScanBatch, first: usize) -> Result<Keys<'b>, QueryError> {
+    pub(crate) fn new(batch: &'b ScanBatch, first: usize) -> Result<Keys<'b>, QueryError> {
         let column = |at: usize| batch.batch.columns().get(first + at);
         let ts = column(0).and_then(|column| column.as_primitive_opt::<Int64Type>());
         let sequence = column(1).and_then(|column| column.as_primitive_opt::<UInt64Type>());
@@ -88,7 +111,7 @@ impl<'b> Keys<'b> {
     }
 
     /// The key of a row.
-    pub(super) fn key(&self, row: usize) -> Option<Key> {
+    pub(crate) fn key(&self, row: usize) -> Option<Key> {
         Some(Key { ts: *self.ts.get(row)?, sequence: *self.sequence.get(row)?, origin: *self.origin.get(row)? })
     }
 }

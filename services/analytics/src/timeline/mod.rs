@@ -13,6 +13,8 @@ use segue_proto::analytics::v1 as pb;
 
 use crate::question::time::timestamp;
 use crate::question::{Context, QueryError};
+pub(crate) use event::{property, read};
+pub(crate) use keys::{Key, Keyed, Keys, Newest};
 use request::Page;
 
 /// One page of a person's events.
@@ -24,7 +26,7 @@ pub fn query(context: &Context<'_>, request: &pb::GetPersonTimelineRequest) -> R
     keys.truncate(page.size);
     let next_page_token = keys.last().filter(|_| more).map(|last| page.token(last.key)).unwrap_or_default();
     Ok(pb::GetPersonTimelineResponse {
-        events: event::read(context, page.person, &keys)?,
+        events: read(context, page.person, &keys)?,
         next_page_token,
         person: page.person,
         watermark: Some(timestamp(context.snapshot.watermark_us())),

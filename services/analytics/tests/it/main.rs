@@ -7,6 +7,7 @@ mod dimension_values;
 mod evaluation;
 mod events;
 mod every_layout;
+mod explanation;
 mod funnel;
 mod index;
 mod layouts;
