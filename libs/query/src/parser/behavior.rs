@@ -42,10 +42,9 @@ impl Parser<'_> {
             }
             return Ok(Node::Sequence(self.sequence(on)?));
         }
-        let measure = Measure { aggregate: Aggregate::Count, field: None, operator: Operator::GreaterOrEqual, values: vec![whole(1)] };
-        let is_measured = clauses.has_measure;
         let behavior = Behavior { on: Some(on), ..clauses.behavior };
-        Ok(Node::Behavior(if is_measured { behavior } else { measured(behavior, measure) }))
+        let is_said = clauses.has_measure;
+        Ok(Node::Behavior(if is_said { behavior } else { measured(behavior, count(Operator::GreaterOrEqual, whole(1))) }))
     }
 
     /// Behind `never did`.
@@ -54,8 +53,7 @@ impl Parser<'_> {
         let clauses = self.clauses(false)?;
         let filter = clauses.behavior.on.and_then(|on| on.filter);
         let behavior = Behavior { on: Some(EventSelector { events, filter }), ..clauses.behavior };
-        let measure = Measure { aggregate: Aggregate::Count, field: None, operator: Operator::Less, values: vec![whole(1)] };
-        Ok(measured(behavior, measure))
+        Ok(measured(behavior, count(Operator::Less, whole(1))))
     }
 
     /// The events of a selector: one, one of several, or `anything`.
@@ -143,8 +141,7 @@ impl Parser<'_> {
     /// How often, on how many days, or a computed value: if it stands here.
     fn measure(&mut self) -> Result<Option<Measure>, ParseError> {
         if let Some(operator) = self.amount() {
-            let values = vec![self.how_often()?];
-            return Ok(Some(Measure { aggregate: Aggregate::Count, field: None, operator, values }));
+            return Ok(Some(count(operator, self.how_often()?)));
         }
         if self.eat("on") {
             let Some(operator) = self.amount() else { return self.fail() };
@@ -272,6 +269,10 @@ impl Parser<'_> {
         let filter = if self.eat("where") { Some(self.test(Scope::Events)?) } else { None };
         Ok(EventSelector { events, filter })
     }
+}
+
+fn count(operator: Operator, times: Value) -> Measure {
+    Measure { aggregate: Aggregate::Count, field: None, operator, values: vec![times] }
 }
 
 fn measured(behavior: Behavior, measure: Measure) -> Behavior {
