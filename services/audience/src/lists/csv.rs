@@ -16,7 +16,7 @@ const COLUMNS_MAX: usize = 10_000;
 /// The parser takes off a byte order mark if it is there whole at first.
 const BYTE_ORDER_MARK_BYTES: usize = 3;
 /// Columns that hold identifiers.
-pub(super) const IDENTIFIERS_MAX: usize = 50;
+const IDENTIFIERS_MAX: usize = 50;
 
 /// Who a row names, the strongest identifier first; empty where nobody can be meant.
 pub(super) type Row = Vec<Identifier>;

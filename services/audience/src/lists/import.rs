@@ -24,10 +24,12 @@ use crate::service::Service;
 
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: usize = 256 << 20;
+/// So much is read before rows are passed on: rows take many times the memory of their text.
+const PIECE_BYTES: usize = 16 << 10;
 /// How long the next part of a file may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
 /// Identifiers that identity takes at once.
-pub(super) const LOOKUP_MAX: usize = 10_000;
+const LOOKUP_MAX: usize = 10_000;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows that name nobody and are told.
 const UNMATCHED_TOLD_MAX: usize = 100;
@@ -76,8 +78,10 @@ impl Service {
                     format!("the file has more than {} MiB: cut it into files", FILE_BYTES_MAX >> 20),
                 ));
             }
-            reader.read(&chunk, &mut rows)?;
-            self.take_rows(&tenant.id, rows.drain(..), reader.identifiers_max(), &mut batch, &mut found).await?;
+            for piece in chunk.chunks(PIECE_BYTES) {
+                reader.read(piece, &mut rows)?;
+                self.take_rows(&tenant.id, rows.drain(..), reader.identifiers_max(), &mut batch, &mut found).await?;
+            }
         }
         reader.finish(&mut rows)?;
         self.take_rows(&tenant.id, rows.drain(..), reader.identifiers_max(), &mut batch, &mut found).await?;

@@ -1,1 +1,3 @@
 //! Integration tests of the audience service.
+
+mod calls;
