@@ -74,6 +74,9 @@ pub(crate) struct Kept {
     pub(crate) fingerprint: String,
 }
 
+/// The audiences of a tenant as of so many changes.
+type Known = (u64, Arc<[Kept]>);
+
 /// The definitions of all tenants. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Definitions {
@@ -82,8 +85,7 @@ pub(crate) struct Definitions {
     pub(crate) peers: Peers,
     pub(crate) clock: Arc<dyn Clock>,
     changed: Arc<tokio::sync::Notify>,
-    /// What is kept for each tenant, as of so many changes.
-    known: Arc<Mutex<HashMap<TenantId, (u64, Arc<[Kept]>)>>>,
+    known: Arc<Mutex<HashMap<TenantId, Known>>>,
 }
 
 impl Definitions {
