@@ -46,7 +46,8 @@ impl Service {
             held_out,
             holdout_bucket,
             explanation: answer.explanation,
-            text: String::new(),
+            // What was put in place may be nested deeper than texts are; the nodes say it all the same.
+            text: segue_query::format(&kept.expanded.condition).unwrap_or_default(),
             expanded: Some(kept.expanded.condition.clone()),
             as_of: answer.as_of,
         })

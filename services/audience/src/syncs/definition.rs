@@ -7,9 +7,9 @@ use super::outlet::check_url;
 use super::store::Stored;
 use crate::config::SyncConfig;
 use crate::error::AudienceError;
+use crate::fields;
 use crate::store::timestamp;
 
-const ID_BYTES_MAX: usize = 63;
 const URL_BYTES_MAX: usize = 2_048;
 const KINDS_MAX: usize = 20;
 const KIND_DEFAULT: &str = "user_id";
@@ -34,16 +34,13 @@ pub(super) struct Settings {
 pub(super) fn parse_new(sync: Option<Sync>, config: &SyncConfig) -> Result<NewSync, AudienceError> {
     let sync = sync.ok_or_else(|| AudienceError::field("sync", "is missing"))?;
     let mut faults = Vec::new();
-    if !is_id(&sync.id) {
-        let text = format!("must be 1 to {ID_BYTES_MAX} characters of a-z, 0-9, '_' and '-', beginning with a letter");
-        faults.push(FieldViolation::new("sync.id", text));
-    }
+    fields::check_id(&mut faults, "sync.id", &sync.id);
     if sync.audience.is_empty() {
         faults.push(FieldViolation::new("sync.audience", "is missing; set the id of an audience"));
     }
     let paused = sync.state() == SyncState::Paused;
     let settings = settings(sync.url, sync.identifier_kinds, paused, config, &mut faults);
-    refuse(faults)?;
+    fields::refuse(faults)?;
     Ok(NewSync { id: sync.id, audience: sync.audience, settings })
 }
 
@@ -58,7 +55,7 @@ pub(super) fn parse_change(sync: &Sync, before: &Settings, config: &SyncConfig) 
     };
     let mut faults = Vec::new();
     let settings = settings(url, kinds, paused, config, &mut faults);
-    refuse(faults)?;
+    fields::refuse(faults)?;
     Ok(settings)
 }
 
@@ -82,16 +79,6 @@ fn settings(url: String, kinds: Vec<String>, paused: bool, config: &SyncConfig, 
     Settings { url, identifier_kinds, paused }
 }
 
-fn refuse(faults: Vec<FieldViolation>) -> Result<(), AudienceError> {
-    if faults.is_empty() { Ok(()) } else { Err(AudienceError::Invalid(faults)) }
-}
-
-fn is_id(id: &str) -> bool {
-    id.len() <= ID_BYTES_MAX
-        && id.starts_with(|first: char| first.is_ascii_lowercase())
-        && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-}
-
 /// A sync as the API tells it, without its secret.
 pub(super) fn to_proto(stored: Stored) -> Sync {
     Sync {
@@ -112,7 +99,7 @@ pub(super) fn to_proto(stored: Stored) -> Sync {
 
 /// Of the settings of a sync; one that is created anew under its id has others.
 pub(super) fn etag(stored: &Stored) -> String {
-    format!("{}-{:x}", stored.revision, stored.created_us)
+    fields::etag("sync", &stored.id, stored.revision, stored.created_us)
 }
 
 #[cfg(test)]

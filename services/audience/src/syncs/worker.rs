@@ -28,7 +28,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// How long a process may be silent about a sync beyond the time that a message may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// When what has nothing to do with the destination fails, it is tried again after so long.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 
 type SyncKey = (TenantId, String);
 

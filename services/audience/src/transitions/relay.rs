@@ -19,7 +19,7 @@ use crate::error::AudienceError;
 use crate::store;
 
 /// Rows per round.
-const ROWS_MAX: i64 = 100;
+const ROWS_MAX: i64 = 50;
 /// How long rows of another process, or those that failed, wait.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
