@@ -130,11 +130,9 @@ impl Live {
             let held_out = Arc::new(members.holdout.of(&members.matched));
             return Ok(Membership { matched: members.matched, held_out, version: members.version, as_of_us, sequence });
         }
-        let row = store::find(&self.deps.db, tenant).await?.ok_or_else(not_evaluated)?;
-        let rows = store::audiences(&self.deps.db, tenant).await?;
-        let of = rows.into_iter().find(|row| row.audience == audience).ok_or_else(not_evaluated)?;
-        let mut members = store::members(&self.deps.db, tenant, Some(audience)).await?;
-        for payload in store::batches(&self.deps.db, tenant, row.checkpoint).await? {
+        let written = store::written(&self.deps.db, tenant, audience).await?.ok_or_else(not_evaluated)?;
+        let store::Written { tenant: row, audience: of, mut members, batches } = written;
+        for payload in batches {
             worker::replay(&payload, &mut members, &mut Dirty::new())?;
         }
         let matched = Arc::new(members.remove(audience).unwrap_or_default());

@@ -138,10 +138,11 @@ pub(crate) struct AudienceRow {
     pub(crate) held_out: u64,
 }
 
-pub(crate) async fn audiences(db: &Db, tenant: &TenantId) -> Result<Vec<AudienceRow>, AudienceError> {
-    type Raw = (String, i64, String, i64, i64, i64, i64, i64);
-    let rows: Vec<Raw> = on_db!(db, pool => sqlx::query_as(LIST_AUDIENCES).bind(tenant.as_str()).fetch_all(pool).await)?;
-    let read = |(audience, version, fingerprint, holdout, evaluated_us, audited_us, size, held_out): Raw| {
+type RawAudience = (String, i64, String, i64, i64, i64, i64, i64);
+
+impl AudienceRow {
+    fn read(raw: RawAudience) -> Result<Self, AudienceError> {
+        let (audience, version, fingerprint, holdout, evaluated_us, audited_us, size, held_out) = raw;
         Ok(AudienceRow {
             audience,
             version: number(version)?,
@@ -152,22 +153,51 @@ pub(crate) async fn audiences(db: &Db, tenant: &TenantId) -> Result<Vec<Audience
             size: counter(size)?,
             held_out: counter(held_out)?,
         })
-    };
-    rows.into_iter().map(read).collect()
+    }
 }
 
+pub(crate) async fn audiences(db: &Db, tenant: &TenantId) -> Result<Vec<AudienceRow>, AudienceError> {
+    let rows: Vec<RawAudience> = on_db!(db, pool => sqlx::query_as(LIST_AUDIENCES).bind(tenant.as_str()).fetch_all(pool).await)?;
+    rows.into_iter().map(AudienceRow::read).collect()
+}
+
+type RawChunk = (String, i64, Vec<u8>);
+
 /// Who is in each audience as of the tenant's checkpoint.
-pub(crate) async fn members(db: &Db, tenant: &TenantId, audience: Option<&str>) -> Result<BTreeMap<String, RoaringBitmap>, AudienceError> {
-    type Raw = (String, i64, Vec<u8>);
-    let rows: Vec<Raw> = match audience {
-        None => on_db!(db, pool => sqlx::query_as(LIST_CHUNKS).bind(tenant.as_str()).fetch_all(pool).await)?,
-        Some(audience) => on_db!(db, pool => sqlx::query_as(LIST_CHUNKS_OF).bind(tenant.as_str()).bind(audience).fetch_all(pool).await)?,
-    };
+pub(crate) async fn members(db: &Db, tenant: &TenantId) -> Result<BTreeMap<String, RoaringBitmap>, AudienceError> {
+    members_of(on_db!(db, pool => sqlx::query_as(LIST_CHUNKS).bind(tenant.as_str()).fetch_all(pool).await)?)
+}
+
+fn members_of(rows: Vec<RawChunk>) -> Result<BTreeMap<String, RoaringBitmap>, AudienceError> {
     let mut members: BTreeMap<String, RoaringBitmap> = BTreeMap::new();
     for (audience, _, persons) in rows {
         *members.entry(audience).or_default() |= bitmap_of(&persons).ok_or(AudienceError::Corrupt { what: "members" })?;
     }
     Ok(members)
+}
+
+/// An audience as it is written down.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) tenant: TenantRow,
+    pub(crate) audience: AudienceRow,
+    /// As of the checkpoint.
+    pub(crate) members: BTreeMap<String, RoaringBitmap>,
+    /// The transitions since, of all audiences.
+    pub(crate) batches: Vec<Vec<u8>>,
+}
+
+/// All that is written down of an audience, as of one moment: a checkpoint in between would leave transitions out.
+pub(crate) async fn written(db: &Db, tenant: &TenantId, audience: &str) -> Result<Option<Written>, AudienceError> {
+    let id = tenant.as_str();
+    let mut tx = db.read().await?;
+    let row: Option<RawTenant> = on_tx!(tx, conn => sqlx::query_as(GET).bind(id).fetch_optional(conn).await)?;
+    let Some(row) = row.map(TenantRow::read).transpose()? else { return Ok(None) };
+    let audiences: Vec<RawAudience> = on_tx!(tx, conn => sqlx::query_as(LIST_AUDIENCES).bind(id).fetch_all(conn).await)?;
+    let Some(of) = audiences.into_iter().find(|raw| raw.0 == audience) else { return Ok(None) };
+    let chunks = on_tx!(tx, conn => sqlx::query_as(LIST_CHUNKS_OF).bind(id).bind(audience).fetch_all(conn).await)?;
+    let batches = on_tx!(tx, conn => sqlx::query_scalar(LIST_BATCHES).bind(id).bind(row.checkpoint as i64).fetch_all(conn).await)?;
+    Ok(Some(Written { tenant: row, audience: AudienceRow::read(of)?, members: members_of(chunks)?, batches }))
 }
 
 /// The batches of transitions behind a sequence, in order.

@@ -299,7 +299,7 @@ pub(crate) type Stored = BTreeMap<String, RoaringBitmap>;
 
 /// The members as of the last transition: those of the checkpoint, and the transitions since.
 async fn load_members(shared: &Shared, tenant: &TenantId, row: &TenantRow) -> Result<(Stored, Dirty), AudienceError> {
-    let mut members = store::members(&shared.deps.db, tenant, None).await?;
+    let mut members = store::members(&shared.deps.db, tenant).await?;
     let mut dirty = Dirty::new();
     for payload in store::batches(&shared.deps.db, tenant, row.checkpoint).await? {
         replay(&payload, &mut members, &mut dirty)?;
