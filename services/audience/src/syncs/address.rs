@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Why an address is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{host}` has the address {address}, which is not one of the public internet; an operator can allow it by audience.sync.allow_private_addresses"
+    "`{host}` has the address {address}, which is not one of the public internet; an operator can allow it by \
+     audience.sync.allow_private_addresses"
 )]
 pub(super) struct NotPublic {
     pub(super) host: String,

@@ -100,7 +100,10 @@ mod tests {
             left: left(&[8, 9], vec![Person::default(), person(9)], &kinds, &BTreeSet::new()),
         };
         let found = serde_json::to_value(Body::new(1_748_426_400_000_001, data)).expect("serializes");
-        let somebody = |number: u32, id: &str, emails: &[&str]| serde_json::json!({ "person": number, "id": id, "identifiers": { "email": emails, "user_id": [] } });
+        let somebody = |number: u32, id: &str, emails: &[&str]| {
+            let identifiers = serde_json::json!({ "email": emails, "user_id": [] });
+            serde_json::json!({ "person": number, "id": id, "identifiers": identifiers })
+        };
         let expected = serde_json::json!({
             "type": "audience.changed",
             "timestamp": "2025-05-28T10:00:00.000001Z",

@@ -57,7 +57,7 @@ impl Decider {
             Phase::Follow => match find(&self.log, sync, self.batch_persons_max, wait).await? {
                 Found::Changes { changes, place, sequence } => self.follow(sync, &changes, place, sequence).await,
                 Found::Lost => {
-                    tracing::warn!(tenant = %sync.tenant, sync = sync.id, "a sync begins anew: the transitions that it is to send next are no longer kept");
+                    tracing::warn!(tenant = %sync.tenant, sync = sync.id, "a sync begins anew: what it is to send next is no longer kept");
                     self.owner.anew(&self.db, sync).await
                 }
             },

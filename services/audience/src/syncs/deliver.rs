@@ -50,7 +50,8 @@ impl Delivery {
                 Failure { failures, failing_since_us, problem, due_us, pause: false }
             }
         };
-        tracing::info!(tenant = %sync.tenant, sync = sync.id, batch = batch.number, failures, problem = failure.problem, "a sync's destination did not take a batch");
+        let (tenant, number, problem) = (&sync.tenant, batch.number, &failure.problem);
+        tracing::info!(%tenant, sync = sync.id, batch = number, failures, problem, "a sync's destination did not take a batch");
         self.owner.failed(&self.db, sync, &failure).await?;
         Ok(false)
     }

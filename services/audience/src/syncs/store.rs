@@ -41,7 +41,8 @@ const GET_BATCH: &str = "SELECT number, sequence, payload FROM sync_batch WHERE 
 const PASS: &str =
     "UPDATE sync SET sequence = $4, delivered_sequence = $4, place = $5, problem = '' WHERE tenant = $1 AND id = $2 AND owner = $3";
 
-const TAKEN: &str = "UPDATE sync SET delivered_us = $4, delivered_sequence = CASE WHEN CAST($5 AS BIGINT) > 0 THEN CAST($5 AS BIGINT) ELSE delivered_sequence END,
+const TAKEN: &str = "UPDATE sync SET delivered_us = $4,
+        delivered_sequence = CASE WHEN CAST($5 AS BIGINT) > 0 THEN CAST($5 AS BIGINT) ELSE delivered_sequence END,
         failures = 0, failing_since_us = 0, problem = '', due_us = 0
     WHERE tenant = $1 AND id = $2 AND owner = $3";
 const DELETE_BATCH: &str = "DELETE FROM sync_batch WHERE tenant = $1 AND sync = $2 AND number = $3";
@@ -319,7 +320,8 @@ impl Owner {
 
     /// Writes down that it has not, unless the settings were changed meanwhile, and lets go of the sync.
     pub(super) async fn failed(&self, db: &Db, sync: &Stored, failure: &Failure) -> Result<(), AudienceError> {
-        let rows = on_writer!(db, pool => sqlx::query(FAILED).bind(sync.tenant.as_str()).bind(&sync.id).bind(&self.0).bind(stored(sync.revision))
+        let (tenant, revision) = (sync.tenant.as_str(), stored(sync.revision));
+        let rows = on_writer!(db, pool => sqlx::query(FAILED).bind(tenant).bind(&sync.id).bind(&self.0).bind(revision)
             .bind(i64::from(failure.failures)).bind(failure.failing_since_us).bind(&failure.problem).bind(failure.due_us)
             .bind(failure.pause).run(pool).await)?;
         if rows == 0 { self.release(db, &sync.tenant, &sync.id).await } else { Ok(()) }

@@ -243,8 +243,10 @@ pub(crate) mod tests {
             let batch = read("shop", &payload("shop", 100, made.collect()));
             let wanted = |audience: &str| filter.is_none_or(|only| only.to_string() == audience);
             let mut expected = Vec::new();
-            for (audience, person) in groups.iter().flat_map(|(audience, persons)| persons.iter().map(move |person| (audience.to_string(), *person))) {
-                expected.push((100 + expected.len() as u64, audience, person));
+            for (audience, persons) in &groups {
+                for person in persons {
+                    expected.push((100 + expected.len() as u64, audience.to_string(), *person));
+                }
             }
             prop_assert_eq!(batch.len(), expected.len() as u64);
             expected.retain(|(_, audience, _)| wanted(audience));

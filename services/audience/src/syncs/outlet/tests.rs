@@ -35,6 +35,7 @@ pub(in crate::syncs) struct Received {
 struct Shared {
     answers: Mutex<VecDeque<Answer>>,
     received: Mutex<Vec<Received>>,
+    rung: tokio::sync::Notify,
 }
 
 /// A server on this machine that keeps what it gets and answers as it is told, 200 when it is told nothing. It ends with the test.
@@ -91,6 +92,13 @@ impl Destination {
         self.shared.answers.lock().extend(answers);
     }
 
+    /// Returns when so many messages came. One waits at a time.
+    pub(in crate::syncs) async fn reached(&self, count: usize) {
+        while self.shared.received.lock().len() < count {
+            self.shared.rung.notified().await;
+        }
+    }
+
     /// Everything so far.
     pub(in crate::syncs) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().clone()
@@ -99,6 +107,7 @@ impl Destination {
 
 async fn take(State(shared): State<Arc<Shared>>, method: Method, uri: axum::http::Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
     shared.received.lock().push(Received { method, path: uri.to_string(), headers, body });
+    shared.rung.notify_one();
     let answer = shared.answers.lock().pop_front().unwrap_or_else(|| Answer::status(200));
     let Some(body) = answer.body else { return std::future::pending().await };
     let mut response = Response::builder().status(answer.status).body(body).expect("a response");
