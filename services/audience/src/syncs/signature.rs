@@ -56,8 +56,8 @@ pub(super) mod tests {
         let (one, other) = (new_secret(&mut rand::rng()), new_secret(&mut rand::rng()));
         assert_ne!(one, other);
         assert!(sign(&one, "msg_1", 0, b"").is_some());
-        for secret in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!"] {
-            assert!(secret == "whsec_" || sign(secret, "msg_1", 0, b"").is_none(), "{secret}");
+        for secret in ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!"] {
+            assert!(sign(secret, "msg_1", 0, b"").is_none(), "{secret}");
         }
     }
 }

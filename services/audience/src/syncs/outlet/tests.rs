@@ -160,7 +160,7 @@ async fn only_success_is_success_and_redirects_are_not_followed() {
     assert!(destination.received().iter().all(|one| one.path == "/"), "nobody went elsewhere");
     destination.answer([Answer::status(500).body("line one\n\tline\0 two".to_owned() + &"x".repeat(100_000))]);
     let problem = problem(send(&open(), &destination.url).await);
-    assert!(problem.starts_with("answered 500 Internal Server Error: line one line two") || problem.contains("line one line"), "{problem}");
+    assert!(problem.starts_with("answered 500 Internal Server Error: line one line two"), "{problem}");
     assert!(problem.chars().count() < 300 && !problem.contains('\0'));
 }
 
