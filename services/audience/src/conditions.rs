@@ -105,9 +105,9 @@ impl Definitions {
     }
 }
 
-/// The condition as text.
-pub(crate) fn text(_condition: &Condition) -> String {
-    String::new()
+/// The condition as text; empty where there is none, which no condition that was taken is.
+pub(crate) fn text(condition: &Condition) -> String {
+    segue_query::format(condition).unwrap_or_default()
 }
 
 /// The condition with a set of nobody in place of what this service and identity know: analytics takes any set.

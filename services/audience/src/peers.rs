@@ -77,11 +77,6 @@ impl PeerError {
         self.code
     }
 
-    /// The reason that the peer gave.
-    pub(crate) fn peer_reason(&self) -> &str {
-        &self.reason
-    }
-
     pub(crate) fn reason(&self) -> &'static str {
         match self.code {
             Code::InvalidArgument => "INVALID_REQUEST",

@@ -16,7 +16,8 @@ use segue_node::settings::Settings;
 use segue_proto::analytics::v1::{SelectPersonsRequest, select_persons_request::Who};
 use segue_proto::audience::v1::audience_service_client::AudienceServiceClient;
 use segue_proto::audience::v1::{
-    Audience, CreateAudienceRequest, EvaluateAudienceRequest, GetLiveStatusRequest, ListAudiencesRequest, ListMembersRequest, Transition, WatchTransitionsRequest,
+    Audience, CreateAudienceRequest, EvaluateAudienceRequest, GetLiveStatusRequest, ListAudiencesRequest, ListMembersRequest, Transition,
+    WatchTransitionsRequest,
 };
 use segue_proto::events::v1::{Event, EventKind, TransitionKind, TransitionReason, Value, value::Kind};
 use segue_proto::identity::v1::{GetPersonRequest, MergePersonsRequest, get_person_request};
@@ -77,7 +78,8 @@ impl Stage {
         let key = self.operator.tenancy().create_key(tenancy::CreateKeyRequest { key: Some(key) }).await?.into_inner();
         let gateway = Gateway::connect(&self.url, &key.secret, None).await?;
         // Services hear of it a moment later.
-        crate::modules::eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok())).await?;
+        crate::modules::eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok()))
+            .await?;
         Ok(gateway)
     }
 
@@ -166,9 +168,7 @@ impl Life<'_> {
         self.gateway.wait_until_indexed().await?;
         loop {
             let status = audiences(&self.gateway).get_live_status(GetLiveStatusRequest {}).await?.into_inner();
-            if status.as_of.is_some_and(|as_of| micros(as_of) >= self.stage.now_us())
-                && status.audiences as usize == self.audiences.len()
-            {
+            if status.as_of.is_some_and(|as_of| micros(as_of) >= self.stage.now_us()) && status.audiences as usize == self.audiences.len() {
                 ensure!(status.repaired == 0, "{status:?}");
                 return Ok(());
             }

@@ -174,7 +174,6 @@ impl Worker {
         }
         let holdout = Holdout::new(id, audience.kept.holdout);
         let (before, after) = (members.holdout.of(&members.matched), holdout.of(&members.matched));
-        members.holdout = holdout;
         let key = |entered: bool, held_out: bool| GroupKey {
             time_us: self.row.as_of_us,
             entered,
@@ -190,7 +189,7 @@ impl Worker {
         self.redefined.add(key(true, true), held);
         self.redefined.add(key(false, true), freed.clone());
         self.redefined.add(key(true, false), freed);
-        self.resized.insert(id.to_owned());
+        self.holdouts.insert(id.to_owned(), holdout);
     }
 
     /// Everybody leaves an audience that is gone.

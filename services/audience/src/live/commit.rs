@@ -7,7 +7,7 @@ use super::audience::{Audience, Audit};
 use super::changes::Changes;
 use super::feed::Positions;
 use super::round::Answered;
-use super::steps::Settled;
+use super::steps::{Extent, Settled};
 use super::store::{self, AudienceRow, Hour};
 use super::worker::Worker;
 use crate::error::AudienceError;
@@ -47,11 +47,11 @@ fn moved(changes: &Changes) -> BTreeMap<&str, Moved> {
 pub(crate) async fn commit(worker: &mut Worker, settled: &Settled, begun: &BTreeSet<String>, as_of_us: i64) -> Result<(), AudienceError> {
     let sequence = worker.row.sequence;
     let batches = settled.changes.batches(worker.tenant.as_str(), sequence, as_of_us);
-    worker.advance_row(as_of_us, settled.changes.len());
+    worker.advance_row(settled.extent, as_of_us, settled.changes.len());
     worker.row.repaired += settled.repaired.values().sum::<u64>();
     let moved = moved(&settled.changes);
     let concerned: BTreeSet<&str> =
-        moved.keys().copied().chain(begun.iter().map(String::as_str)).chain(worker.resized.iter().map(String::as_str)).collect();
+        moved.keys().copied().chain(begun.iter().map(String::as_str)).chain(worker.holdouts.keys().map(String::as_str)).collect();
     let is_idle = concerned.is_empty() && worker.gone.is_empty() && worker.list_marks.is_empty();
     if is_idle && worker.committed_at.elapsed() < IDLE_COMMIT {
         return Ok(());
@@ -71,12 +71,11 @@ pub(crate) async fn commit(worker: &mut Worker, settled: &Settled, begun: &BTree
     for gone in &worker.gone {
         store::delete_audience(&mut tx, &worker.tenant, gone).await?;
     }
-    if !worker.list_marks.is_empty() {
+    if settled.extent == Extent::Everything && !worker.list_marks.is_empty() {
         crate::definitions::forget_list_changes(&mut tx, &worker.tenant, &worker.list_marks).await?;
     }
     tx.commit().await?;
     worker.committed_at = Instant::now();
-    worker.resized.clear();
     Ok(())
 }
 
@@ -98,7 +97,7 @@ fn rows(
             audience: (*id).to_owned(),
             version: members.version,
             fingerprint,
-            holdout: members.holdout.below(),
+            holdout: worker.holdouts.get(*id).unwrap_or(&members.holdout).below(),
             evaluated_us: if has_begun { as_of_us } else { members.evaluated_us },
             audited_us: if has_begun { as_of_us } else { audience.audit.audited_us },
             size: (members.size() + of.entered).saturating_sub(of.left),

@@ -118,19 +118,19 @@ impl Live {
     /// Who is in an audience; NOT_EVALUATED before the first evaluation. Where another process works on the tenant, what that has written
     /// down counts.
     pub(crate) async fn membership(&self, tenant: &TenantId, audience: &str) -> Result<Membership, AudienceError> {
-        let not_evaluated =
-            || AudienceError::NotEvaluated { id: audience.to_owned(), hint: "it will be in a moment; a snapshot needs EvaluateAudience" };
         let running = self.running.read().get(tenant).map(|running| running.view.clone());
         if let Some(view) = running {
             let (members, as_of_us, sequence) = {
                 let view = view.read();
                 (view.members.get(audience).cloned(), view.as_of_us, view.sequence)
             };
-            let members = members.ok_or_else(not_evaluated)?;
+            let Some(members) = members else { return Err(self.not_evaluated(tenant, audience).await) };
             let held_out = Arc::new(members.holdout.of(&members.matched));
             return Ok(Membership { matched: members.matched, held_out, version: members.version, as_of_us, sequence });
         }
-        let written = store::written(&self.deps.db, tenant, audience).await?.ok_or_else(not_evaluated)?;
+        let Some(written) = store::written(&self.deps.db, tenant, audience).await? else {
+            return Err(self.not_evaluated(tenant, audience).await);
+        };
         let store::Written { tenant: row, audience: of, mut members, batches } = written;
         for payload in batches {
             worker::replay(&payload, &mut members, &mut Dirty::new())?;
@@ -138,6 +138,13 @@ impl Live {
         let matched = Arc::new(members.remove(audience).unwrap_or_default());
         let held_out = Arc::new(Holdout::new(audience, of.holdout).of(&matched));
         Ok(Membership { matched, held_out, version: of.version, as_of_us: row.as_of_us, sequence: row.sequence })
+    }
+
+    /// Why nobody is in an audience: there is none, it is archived, or it was not evaluated yet.
+    async fn not_evaluated(&self, tenant: &TenantId, audience: &str) -> AudienceError {
+        let hint = "it will be in a moment; a snapshot needs EvaluateAudience";
+        let not_evaluated = AudienceError::NotEvaluated { id: audience.to_owned(), hint };
+        self.deps.definitions.kept_one(tenant, audience).await.err().unwrap_or(not_evaluated)
     }
 
     /// Rung whenever transitions were committed by this process.

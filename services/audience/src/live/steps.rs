@@ -41,15 +41,22 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
         worker.follow_definitions().await?;
         take_lists(worker).await?;
         worker.redefine = false;
+        if !worker.redefined.is_empty() || !worker.gone.is_empty() || !worker.holdouts.is_empty() {
+            let as_of_us = worker.row.as_of_us;
+            settle(worker, &Touched::default(), as_of_us, Settled::default()).await?;
+        }
     }
     let is_known_complete = worker.is_known_complete();
     let touched = Touched::of(&worker.pending, |person| !is_known_complete || !worker.known.contains(person));
     let limit_us = limit(worker);
-    let asks = asks(worker, &touched, limit_us).await?;
+    // What came in is dealt with as of the moment up to which it was read: edges that are not known so far come first.
+    let extent = if limit_us < worker.delivered_us { Extent::Time } else { Extent::Everything };
+    let touched = if extent == Extent::Time { Touched::default() } else { touched };
+    let asks = asks(worker, &touched, extent, limit_us).await?;
     let is_quiet = asks.is_empty() && worker.pending.removed.is_empty() && worker.asked_at.elapsed() < QUIET_MAX && worker.pokes.is_empty();
     if is_quiet {
         // Whatever came in concerns nobody: membership is as true now as it was.
-        return settle(worker, &touched, limit_us, Settled::default()).await;
+        return settle(worker, &touched, limit_us, Settled { extent, ..Settled::default() }).await;
     }
     let response = match ask(worker, limit_us, &asks).await {
         Err(error) => return Err(Failure::Repeat(refused(worker, &asks, error))),
@@ -58,6 +65,7 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
     worker.asked_at = Instant::now();
     let mut settled = answered(worker, &asks, &response).await?;
     settled.seconds = begun.elapsed().as_secs_f64();
+    settled.extent = extent;
     settle(worker, &touched, response.as_of_us, settled).await
 }
 
@@ -99,22 +107,23 @@ fn limit(worker: &Worker) -> i64 {
 }
 
 /// What to ask analytics.
-async fn asks(worker: &mut Worker, touched: &Touched, limit_us: i64) -> Result<Vec<Ask>, AudienceError> {
+async fn asks(worker: &mut Worker, touched: &Touched, extent: Extent, limit_us: i64) -> Result<Vec<Ask>, AudienceError> {
     let now_us = worker.shared.deps.clock.now_us();
     let audit_us = i64::try_from(worker.shared.deps.config.live.audit_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
     let (mut begins, mut audits) = (0, 0);
     let mut wanted: Vec<(String, Purpose, i64)> = Vec::new();
     for (id, audience) in &mut worker.audiences {
         match audience.standing {
-            Standing::ToEvaluate(reason) if begins < BEGIN_MAX => {
+            Standing::ToEvaluate(reason) if begins < BEGIN_MAX && extent == Extent::Everything => {
                 begins += 1;
                 let horizon_us = audience.timers.wanted_until(limit_us).unwrap_or(limit_us);
                 wanted.push((id.clone(), Purpose::Begin(reason), horizon_us));
             }
             Standing::Current if audience.is_live() => {
-                let mut whom = touched.whom(&audience.interest, &worker.pending);
+                let mut whom =
+                    if extent == Extent::Everything { touched.whom(&audience.interest, &worker.pending) } else { RoaringBitmap::new() };
                 whom.extend(audience.timers.due(limit_us).map(|(_, person)| person));
-                let is_ready = audience.audit.is_ready(&worker.delivered);
+                let is_ready = extent == Extent::Everything && audience.audit.is_ready(&worker.delivered);
                 let suspects = if is_ready { &audience.audit.suspects - &whom } else { RoaringBitmap::new() };
                 whom |= &suspects;
                 if !whom.is_empty() || is_ready {
@@ -179,9 +188,20 @@ fn refused(worker: &mut Worker, asks: &[Ask], error: AudienceError) -> AudienceE
     error
 }
 
+/// What a round deals with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// That time has passed: what came in stays pending.
+    #[default]
+    Time,
+    /// What came in, too.
+    Everything,
+}
+
 /// What a round comes to.
 #[derive(Default)]
 pub(crate) struct Settled {
+    pub(crate) extent: Extent,
     pub(crate) changes: Changes,
     /// What each ask was answered.
     pub(crate) answers: Vec<(Ask, Answered)>,
@@ -293,6 +313,11 @@ async fn settle(worker: &mut Worker, touched: &Touched, as_of_us: i64, mut settl
         status.persons_evaluated += settled.answers.iter().map(|(_, answer)| answer.looked_at).sum::<u64>();
         (status.audits, status.repaired) = (worker.row.audits, worker.row.repaired);
         view.apply_all(&settled.changes, &mut worker.dirty);
+        for (id, holdout) in std::mem::take(&mut worker.holdouts) {
+            if let Some(members) = view.members.get_mut(&id) {
+                members.holdout = holdout;
+            }
+        }
         (view.as_of_us, view.sequence) = (as_of_us, worker.row.sequence);
         for id in worker.gone.drain(..) {
             view.members.remove(&id);
@@ -303,15 +328,19 @@ async fn settle(worker: &mut Worker, touched: &Touched, as_of_us: i64, mut settl
             }
         }
     }
+    let extent = settled.extent;
     follow(worker, settled, as_of_us);
-    worker.known |= touched.everybody();
-    worker.pending.seen.clear();
-    worker.pending.merged.clear();
-    worker.pending.listed.clear();
-    worker.list_marks.clear();
+    if extent == Extent::Everything {
+        worker.known |= touched.everybody();
+        worker.pending.seen.clear();
+        worker.pending.merged.clear();
+        worker.pending.listed.clear();
+        worker.list_marks.clear();
+    }
     let timer_bytes = worker.audiences.values().map(|audience| audience.timers.bytes() as u64).sum();
     worker.view.write().status.timer_bytes = timer_bytes;
-    let is_complete = worker.audiences.values().all(|audience| !matches!(audience.standing, Standing::ToEvaluate(_)));
+    let is_complete =
+        extent == Extent::Everything && worker.audiences.values().all(|audience| !matches!(audience.standing, Standing::ToEvaluate(_)));
     if is_complete {
         for poke in worker.pokes.drain(..) {
             // Whoever asked may have gone away.
@@ -354,10 +383,14 @@ fn follow(worker: &mut Worker, settled: Settled, as_of_us: i64) {
             }
         }
     }
-    // Analytics says more than once whose events were removed lately.
-    worker.pending.removed = &settled.removed - &worker.removed;
-    worker.known -= &worker.pending.removed;
+    if settled.extent == Extent::Everything {
+        worker.pending.removed.clear();
+    }
     if is_asked {
+        // Analytics says more than once whose events were removed lately.
+        let removed = &settled.removed - &worker.removed;
+        worker.known -= &removed;
+        worker.pending.removed |= removed;
         worker.removed = settled.removed;
     }
 }
@@ -393,9 +426,11 @@ impl Worker {
         self.delivered.iter().map(position).collect()
     }
 
-    /// Positions that the next commit is about.
-    pub(crate) fn advance_row(&mut self, as_of_us: i64, transitions: u64) {
-        advance(&mut self.row.positions, &self.delivered);
+    /// Where the next commit gets to.
+    pub(crate) fn advance_row(&mut self, extent: Extent, as_of_us: i64, transitions: u64) {
+        if extent == Extent::Everything {
+            advance(&mut self.row.positions, &self.delivered);
+        }
         self.row.as_of_us = as_of_us;
         self.row.sequence += transitions;
     }

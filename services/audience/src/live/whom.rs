@@ -20,6 +20,12 @@ pub(crate) struct Pending {
     pub(crate) listed: BTreeMap<String, RoaringBitmap>,
 }
 
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seen.is_empty() && self.merged.is_empty() && self.removed.is_empty() && self.listed.is_empty()
+    }
+}
+
 /// The persons of a round, by what they may matter for.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {

@@ -3,7 +3,7 @@
 //! What a round deals with stays pending until the round is committed. A failure before the commit repeats the round with what came in
 //! since; a failure of the commit itself, whose outcome is unknown, drops the state and loads it anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::audience::{Audience, Reply, Standing};
 use super::changes::{Changes, persons_of};
 use super::feed::{Delivery, Feed, Inbox, Positions, advance};
 use super::store::{self, TenantRow};
-use super::view::{Dirty, View, chunk_of};
+use super::view::{Dirty, Holdout, View, chunk_of};
 use super::whom::Pending;
 use crate::error::AudienceError;
 
@@ -87,8 +87,8 @@ pub(crate) struct Worker {
     pub(crate) audiences: BTreeMap<String, Audience>,
     /// Changes that follow from definitions, to be committed with the next round.
     pub(crate) redefined: Changes,
-    /// Audiences whose row is to be written with the next round, whether somebody moves or not.
-    pub(crate) resized: BTreeSet<String>,
+    /// Who is held out from now on, where that was redefined.
+    pub(crate) holdouts: BTreeMap<String, Holdout>,
     /// Audiences that are gone.
     pub(crate) gone: Vec<String>,
     /// Persons whose events were removed lately, and who were dealt with.
@@ -136,7 +136,7 @@ impl Worker {
             delivered_us: 0,
             audiences: BTreeMap::new(),
             redefined: Changes::default(),
-            resized: BTreeSet::new(),
+            holdouts: BTreeMap::new(),
             gone: Vec::new(),
             removed: RoaringBitmap::new(),
             known: RoaringBitmap::new(),
@@ -251,7 +251,7 @@ impl Worker {
         let has_work = |audience: &Audience| matches!(audience.standing, Standing::ToEvaluate(_)) || audience.audit.is_wanted;
         self.redefine
             || !self.pokes.is_empty()
-            || !self.pending.removed.is_empty()
+            || !self.pending.is_empty()
             || !self.redefined.is_empty()
             || !self.gone.is_empty()
             || self.audiences.values().any(has_work)
