@@ -34,6 +34,7 @@ pub async fn off_and_on(installation: Installation) -> anyhow::Result<()> {
     tenant.create(audience("opened", opened())).await?;
     tenant.create(audience("not-left", all([opened(), not(did(behavior("left")))]))).await?;
     let who = |user| [("user_id", user)];
+    tenant.settled().await?;
     tenant.send(&[event("1", "open", now_us() - SECOND_US, &who("one")), event("2", "open", now_us() - SECOND_US, &who("two"))]).await?;
     tenant.settled().await?;
     let before = adds_up(&tenant).await?.0.len();

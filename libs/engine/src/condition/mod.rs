@@ -13,7 +13,7 @@ mod sequence;
 mod tests;
 mod window;
 
-pub use segue_model::bucket::{BUCKETS, Buckets};
 pub use days::Days;
+pub use segue_model::bucket::{BUCKETS, Buckets};
 pub use sequence::{STEPS_MAX, latest_sequence, sequence_from};
 pub use window::{Span, Window};

@@ -100,7 +100,6 @@ pub(crate) struct Membership {
     pub(crate) matched: Arc<RoaringBitmap>,
     /// Those of them who are held out.
     pub(crate) held_out: Arc<RoaringBitmap>,
-    pub(crate) version: u32,
     /// True as of this moment.
     pub(crate) as_of_us: i64,
     /// Transitions up to this one are in it.
@@ -126,7 +125,7 @@ impl Live {
             };
             let Some(members) = members else { return Err(self.not_evaluated(tenant, audience).await) };
             let held_out = Arc::new(members.holdout.of(&members.matched));
-            return Ok(Membership { matched: members.matched, held_out, version: members.version, as_of_us, sequence });
+            return Ok(Membership { matched: members.matched, held_out, as_of_us, sequence });
         }
         let Some(written) = store::written(&self.deps.db, tenant, audience).await? else {
             return Err(self.not_evaluated(tenant, audience).await);
@@ -137,7 +136,7 @@ impl Live {
         }
         let matched = Arc::new(members.remove(audience).unwrap_or_default());
         let held_out = Arc::new(Holdout::new(audience, of.holdout).of(&matched));
-        Ok(Membership { matched, held_out, version: of.version, as_of_us: row.as_of_us, sequence: row.sequence })
+        Ok(Membership { matched, held_out, as_of_us: row.as_of_us, sequence: row.sequence })
     }
 
     /// Why nobody is in an audience: there is none, it is archived, or it was not evaluated yet.
