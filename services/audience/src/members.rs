@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn members_are_those_who_meet_the_condition_and_are_not_held_out() {
         let bitmap = |numbers: &[u32]| std::sync::Arc::new(numbers.iter().copied().collect::<RoaringBitmap>());
-        let membership = Membership { matched: bitmap(&[1, 2, 3]), held_out: bitmap(&[2]), version: 1, as_of_us: 0, sequence: 0 };
+        let membership = Membership { matched: bitmap(&[1, 2, 3]), held_out: bitmap(&[2]), as_of_us: 0, sequence: 0 };
         assert_eq!(members(&membership).iter().collect::<Vec<u32>>(), [1, 3]);
     }
 

@@ -84,12 +84,14 @@ struct Reached {
     done: usize,
 }
 
+/// A moment of an attempt: the place of its first hit, its hits, and what the attempt had done by then.
+type Moment<'h> = (usize, &'h [Hit], [Option<Reached>; STEPS_MAX + 1]);
+
 /// The events of one attempt that began at the moment `begin` and went through all steps, as their places among `hits`, one per step; none
 /// when no attempt did. The rest is as for [`latest_sequence`], whose answer is such a moment.
 pub fn sequence_from(hits: &[Hit], steps: usize, begin: i64, begin_min: impl Fn(i64) -> i64) -> Option<Vec<usize>> {
     let steps = steps.min(STEPS_MAX);
-    // Per moment: its first hit, its hits, and what the attempt had done by then.
-    let mut moments: Vec<(usize, &[Hit], [Option<Reached>; STEPS_MAX + 1])> = Vec::new();
+    let mut moments: Vec<Moment<'_>> = Vec::new();
     // The moment at which so many steps were done, if it may go on from there.
     let mut open = [None::<usize>; STEPS_MAX + 1];
     let mut next = 0;
@@ -130,7 +132,7 @@ pub fn sequence_from(hits: &[Hit], steps: usize, begin: i64, begin_min: impl Fn(
 }
 
 /// The events that led to the last moment.
-fn trace(moments: &[(usize, &[Hit], [Option<Reached>; STEPS_MAX + 1])], steps: usize) -> Option<Vec<usize>> {
+fn trace(moments: &[Moment<'_>], steps: usize) -> Option<Vec<usize>> {
     let mut places = vec![0; steps];
     let (mut at, mut end) = (moments.len().checked_sub(1)?, steps);
     while end > 0 {

@@ -163,7 +163,7 @@ fn parse_item(
     if item.edges_until_us > LATEST_US {
         faults.push(FieldViolation::new(format!("{path}.edges_until_us"), "is after the year 9999"));
     }
-    let edges = (item.edges_until_us != 0).then(|| Wish {
+    let edges = (item.edges_until_us != 0).then_some(Wish {
         after_us: if item.edges_after_us == 0 { now_us } else { item.edges_after_us },
         until_us: item.edges_until_us,
         of_everyone: item.edges_of_everyone,

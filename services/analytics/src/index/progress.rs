@@ -129,7 +129,7 @@ impl Shared {
             let resolved = || self.partitions.get(partition).map_or(0, |partition| partition.lock().consumed);
             let identity = || self.progress.identity.get(partition).map_or(0, |position| *position.lock());
             let reached = if *topic == RESOLVED.name() { resolved() } else { identity() };
-            let lacking = NotYet::Position { topic: *topic, partition: *partition, reached, wanted: *position };
+            let lacking = NotYet::Position { topic, partition: *partition, reached, wanted: *position };
             (reached < *position).then_some(lacking)
         })
     }
