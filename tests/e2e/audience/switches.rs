@@ -1,6 +1,7 @@
 //! Switched off, killed, started again: what is told still adds up, and nothing is done for who is off.
 
 use anyhow::{Context, ensure};
+use segue_proto::analytics::v1::GetIndexStatusRequest;
 use segue_proto::audience::v1::{GetLiveStatusRequest, ListAudiencesRequest, WatchTransitionsRequest};
 use segue_proto::events::v1::TransitionReason;
 use segue_proto::events::v1::value::Kind;
@@ -55,7 +56,14 @@ pub async fn off_and_on(installation: Installation) -> anyhow::Result<()> {
         ensure!(info.metadata["module"] == "audience" && info.metadata["tenant"] == "switched", "{info:?}");
     }
 
-    // Somebody comes and somebody goes while nobody looks.
+    // A switch is felt everywhere within two seconds. Then somebody comes and somebody goes while nobody looks.
+    let felt_us = now_us() + 2 * SECOND_US;
+    let analytics = &tenant.keys.gateway.analytics();
+    let watermark = async || {
+        let status = analytics.clone().get_index_status(GetIndexStatusRequest {}).await?.into_inner();
+        Ok(status.watermark.map_or(0, micros) >= felt_us)
+    };
+    eventually(true, watermark).await?;
     tenant.send(&[event("3", "open", now_us() - SECOND_US, &who("three")), event("4", "left", now_us() - SECOND_US, &who("one"))]).await?;
     tenant.keys.gateway.wait_until_indexed().await?;
     let on_us = now_us();
@@ -78,6 +86,7 @@ pub async fn off_and_on(installation: Installation) -> anyhow::Result<()> {
     let mut operator = installation.operator().await?.tenancy();
     let off = DisableModuleRequest { tenant: "switched".into(), module: Module::Analytics as i32, cascade: true };
     operator.disable_module(off).await?;
+    // With analytics off, there is nothing to ask: nobody can be decided about.
     tenant.send(&[event("5", "open", now_us() - SECOND_US, &who("four"))]).await?;
     let on_us = now_us();
     let on = EnableModuleRequest { tenant: "switched".into(), module: Module::Audience as i32, with_dependencies: true };
