@@ -29,7 +29,9 @@ fn run(snapshot: &Snapshot, request: &EvaluateConditionsRequest) -> Result<Evalu
 }
 
 fn of(items: Vec<EvaluationItem>) -> EvaluateConditionsRequest {
-    EvaluateConditionsRequest { items, ..EvaluateConditionsRequest::default() }
+    // No item may be of a later moment than the answer.
+    let as_of_us = items.iter().map(|item| item.as_of_us).max().unwrap_or(0);
+    EvaluateConditionsRequest { items, as_of_us, ..EvaluateConditionsRequest::default() }
 }
 
 fn item(condition: &Condition, persons: &[u32]) -> EvaluationItem {
