@@ -367,7 +367,7 @@ mod tests {
             world.worker.work(&world.shop, "crm").await.expect("the store works");
             let troubled = world.get().await;
             assert_eq!((troubled.failures, troubled.failing_since_us, troubled.settings.paused), (0, 0, false));
-            assert!(troubled.problem.contains("has not been evaluated yet") && troubled.due_us > NOW_US, "{}", troubled.problem);
+            assert!(troubled.problem.contains("there is no audience") && troubled.due_us > NOW_US, "{}", troubled.problem);
             world.is_at(0).await;
             world.due_in(5);
             let state = segue_proto::audience::v1::SyncState::Paused.into();
