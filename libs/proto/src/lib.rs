@@ -29,5 +29,6 @@ package! {
     identity = "segue.identity.v1",
     analytics = "segue.analytics.v1",
     audience = "segue.audience.v1",
+    campaign = "segue.campaign.v1",
     tenancy = "segue.tenancy.v1",
 }

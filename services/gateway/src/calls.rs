@@ -10,8 +10,10 @@ use prost_types::FileDescriptorSet;
 use segue_model::Module;
 
 /// RPCs between services, which the outside must not reach.
-const INTERNAL: [&str; 4] = [
+const INTERNAL: [&str; 6] = [
     "/segue.analytics.v1.AnalyticsService/EvaluateConditions",
+    "/segue.audience.v1.AudienceService/EvaluatePersons",
+    "/segue.campaign.v1.MessageService/Follow",
     "/segue.ingest.v1.IngestService/Collect",
     "/segue.identity.v1.IdentityService/ResolveBatch",
     "/segue.tenancy.v1.TenancyService/WatchTenants",

@@ -1,0 +1,1 @@
+-- Runs of persons through scenarios, and where a tenant is.

@@ -1,0 +1,1 @@
+-- Events on their way to ingest, the secret of links, the in-app feed.

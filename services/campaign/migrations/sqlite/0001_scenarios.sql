@@ -1,0 +1,1 @@
+-- Scenarios, their versions and calls to enter.

@@ -1,0 +1,1 @@
+//! Tests of the service against real stores and logs.
