@@ -35,7 +35,7 @@ async fn after_50_kills_every_acknowledged_event_is_counted_exactly_once_embedde
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_50_kills_every_acknowledged_event_is_counted_exactly_once_distributed() {
-    for shape in Shape::available().into_iter().filter(|shape| *shape == Shape::SevenProcesses) {
+    for shape in Shape::available().into_iter().filter(|shape| *shape == Shape::EightProcesses) {
         if let Err(error) = super::on(shape, &["analytics.flush_age_ms_max=300"], crash_loop).await {
             panic!("as {shape:?}: {error:?}");
         }

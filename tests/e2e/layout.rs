@@ -49,8 +49,10 @@ fn crates_import_only_what_the_architecture_allows() {
             "segue-node" => continue,
             // The rules of the per-person engine; what evaluates conditions is analytics alone.
             "segue-analytics" => &["segue-model", "segue-engine", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
-            // Reads and writes conditions as text. Nobody else does: services pass conditions to each other as messages.
-            "segue-audience" => &["segue-model", "segue-proto", "segue-query", "segue-runtime", "segue-store", "segue-log"],
+            // Conditions as text, and filters on one event as it comes in.
+            "segue-audience" | "segue-campaign" => {
+                &["segue-model", "segue-proto", "segue-query", "segue-runtime", "segue-store", "segue-log"]
+            }
             library if LIBRARIES.contains(&library) => &["segue-model"],
             _service => &["segue-model", "segue-proto", "segue-runtime", "segue-store", "segue-log"],
         };

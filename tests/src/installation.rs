@@ -21,26 +21,27 @@ pub enum Shape {
     Embedded,
     /// One process on PostgreSQL and NATS.
     OneProcess,
-    /// Seven processes on PostgreSQL and NATS: two gateways, two ingests, identity, analytics, audience.
-    SevenProcesses,
+    /// Eight processes on PostgreSQL and NATS: two gateways, two ingests, identity, analytics, audience, campaign.
+    EightProcesses,
 }
 
 impl Shape {
     /// The shapes that can be had here, by the rules of `segue_testkit`: without servers, the embedded one alone.
     pub fn available() -> Vec<Shape> {
         let servers = segue_testkit::TempStore::postgres().is_some() && segue_testkit::TempLog::nats().is_some();
-        if servers { vec![Shape::Embedded, Shape::OneProcess, Shape::SevenProcesses] } else { vec![Shape::Embedded] }
+        if servers { vec![Shape::Embedded, Shape::OneProcess, Shape::EightProcesses] } else { vec![Shape::Embedded] }
     }
 
     fn processes(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Shape::Embedded | Shape::OneProcess => &[("all", "all")],
-            Shape::SevenProcesses => &[
+            Shape::EightProcesses => &[
                 ("gateway-1", "gateway"),
                 ("gateway-2", "gateway"),
                 ("identity", "identity"),
                 ("analytics", "analytics"),
                 ("audience", "audience"),
+                ("campaign", "campaign"),
                 ("ingest-1", "ingest"),
                 ("ingest-2", "ingest"),
             ],
@@ -89,7 +90,7 @@ impl Installation {
     ) -> anyhow::Result<Self> {
         let (store, log) = match shape {
             Shape::Embedded => (None, None),
-            Shape::OneProcess | Shape::SevenProcesses => (segue_testkit::TempStore::postgres(), segue_testkit::TempLog::nats()),
+            Shape::OneProcess | Shape::EightProcesses => (segue_testkit::TempStore::postgres(), segue_testkit::TempLog::nats()),
         };
         let mut installation = Self {
             shape,
@@ -193,10 +194,10 @@ impl Installation {
             set("log.prefix", &self.log_prefix);
             set("lake.url", &format!("file:{}", self.folder.path().join("lake").display()));
         }
-        if self.shape == Shape::SevenProcesses {
+        if self.shape == Shape::EightProcesses {
             set("server.internal_listen", &format!("127.0.0.1:{}", member.internal));
             set("peers.cluster_token", CLUSTER_TOKEN);
-            for service in ["gateway", "ingest", "identity", "analytics", "audience"] {
+            for service in ["gateway", "ingest", "identity", "analytics", "audience", "campaign"] {
                 if let Some(peer) = self.members.iter().find(|other| other.services == service) {
                     set(&format!("peers.{service}"), &format!("http://127.0.0.1:{}", peer.internal));
                 }
@@ -300,7 +301,12 @@ impl Installation {
 
     /// Switches audiences on or off for a tenant.
     pub async fn set_audiences(&self, tenant: &str, on: bool) -> anyhow::Result<()> {
-        let (mut client, tenant, module) = (self.operator().await?.tenancy(), tenant.to_owned(), tenancy::Module::Audience as i32);
+        self.set_module(tenant, tenancy::Module::Audience, on).await
+    }
+
+    /// Switches a module on or off for a tenant.
+    pub async fn set_module(&self, tenant: &str, module: tenancy::Module, on: bool) -> anyhow::Result<()> {
+        let (mut client, tenant, module) = (self.operator().await?.tenancy(), tenant.to_owned(), module as i32);
         if on {
             client.enable_module(tenancy::EnableModuleRequest { tenant, module, with_dependencies: false }).await?;
         } else {

@@ -3,6 +3,11 @@
 use anyhow::Context;
 use segue_proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
 use segue_proto::audience::v1::audience_service_client::AudienceServiceClient;
+use segue_proto::campaign::v1::channel_service_client::ChannelServiceClient;
+use segue_proto::campaign::v1::message_service_client::MessageServiceClient;
+use segue_proto::campaign::v1::result_service_client::ResultServiceClient;
+use segue_proto::campaign::v1::scenario_service_client::ScenarioServiceClient;
+use segue_proto::campaign::v1::template_service_client::TemplateServiceClient;
 use segue_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use segue_proto::ingest::v1::import_service_client::ImportServiceClient;
 use segue_proto::ingest::v1::ingest_service_client::IngestServiceClient;
@@ -103,6 +108,31 @@ impl Gateway {
     /// Segments, audiences, lists and syncs.
     pub fn audience(&self) -> AudienceServiceClient<Authorized> {
         AudienceServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Scenarios and runs.
+    pub fn scenarios(&self) -> ScenarioServiceClient<Authorized> {
+        ScenarioServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Templates of messages.
+    pub fn templates(&self) -> TemplateServiceClient<Authorized> {
+        TemplateServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Channels and the sending policy.
+    pub fn channels(&self) -> ChannelServiceClient<Authorized> {
+        ChannelServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The send ledger.
+    pub fn messages(&self) -> MessageServiceClient<Authorized> {
+        MessageServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// What scenarios changed.
+    pub fn results(&self) -> ResultServiceClient<Authorized> {
+        ResultServiceClient::new(self.transport()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Waits until everything that was accepted before the call shows in who is in which audience.

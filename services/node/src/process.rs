@@ -37,6 +37,14 @@ pub struct Process {
     drain_timeout: Duration,
 }
 
+/// Whom the campaign service calls.
+struct CampaignPeers {
+    ingest: PeerChannel,
+    identity: PeerChannel,
+    analytics: PeerChannel,
+    audience: PeerChannel,
+}
+
 /// What the steps of starting share.
 struct Parts<'a> {
     settings: &'a Settings,
@@ -60,6 +68,7 @@ impl Process {
         let (identity, identity_here) = peer(settings, Service::Identity)?;
         let (analytics, analytics_here) = peer(settings, Service::Analytics)?;
         let (audience, audience_here) = peer(settings, Service::Audience)?;
+        let (campaign, campaign_here) = peer(settings, Service::Campaign)?;
 
         let mut internal = Routes::default();
         let mut edge = None;
@@ -69,10 +78,11 @@ impl Process {
                 store_url: settings.store_url(),
                 clock: clock.clone(),
                 peers: segue_gateway::Peers {
-                    ingest: Some(ingest),
+                    ingest: Some(ingest.clone()),
                     identity: Some(identity.clone()),
                     analytics: Some(analytics.clone()),
-                    audience: Some(audience),
+                    audience: Some(audience.clone()),
+                    campaign: Some(campaign),
                 },
                 tasks: tasks.clone(),
             })
@@ -102,7 +112,11 @@ impl Process {
             parts.start_analytics(&here).await.context("failed to start analytics")?;
         }
         if let Some(here) = audience_here {
-            parts.start_audience(analytics, identity.clone(), &here).await.context("failed to start audience")?;
+            parts.start_audience(analytics.clone(), identity.clone(), &here).await.context("failed to start audience")?;
+        }
+        if let Some(here) = campaign_here {
+            let peers = CampaignPeers { ingest, identity: identity.clone(), analytics, audience };
+            parts.start_campaign(peers, &here).await.context("failed to start campaign")?;
         }
         if let Some(here) = ingest_here {
             parts.start_ingest(identity, &here).await.context("failed to start ingest")?;
@@ -197,6 +211,24 @@ impl Parts<'_> {
             tasks: self.tasks.clone(),
             analytics,
             identity,
+        })
+        .await?;
+        self.mount(started.routes, started.service_names, here);
+        Ok(())
+    }
+
+    async fn start_campaign(&mut self, peers: CampaignPeers, here: &Deferred) -> anyhow::Result<()> {
+        let started = segue_campaign::start(segue_campaign::Deps {
+            config: self.settings.campaign.clone(),
+            store_url: self.settings.store_url(),
+            log: self.log()?,
+            clock: self.clock.clone(),
+            tenants: self.tenants.clone(),
+            tasks: self.tasks.clone(),
+            ingest: peers.ingest,
+            identity: peers.identity,
+            analytics: peers.analytics,
+            audience: peers.audience,
         })
         .await?;
         self.mount(started.routes, started.service_names, here);

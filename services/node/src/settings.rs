@@ -32,6 +32,8 @@ pub struct Settings {
     pub analytics: segue_analytics::Config,
     /// The audience service.
     pub audience: segue_audience::Config,
+    /// The campaign service.
+    pub campaign: segue_campaign::Config,
     /// The gateway.
     pub gateway: segue_gateway::Config,
 }
@@ -40,7 +42,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Services of this process: `all`, or some of `gateway`, `ingest`, `identity`, `analytics`, `audience`.
+    /// Services of this process: `all`, or some of `gateway`, `ingest`, `identity`, `analytics`, `audience`, `campaign`.
     pub services: Vec<String>,
     /// Where the gateway listens for clients: gRPC, gRPC-Web and HTTP on one port.
     pub listen: String,
@@ -128,6 +130,8 @@ pub struct PeerSettings {
     pub analytics: String,
     /// The audience service.
     pub audience: String,
+    /// The campaign service.
+    pub campaign: String,
     /// Secret that the processes of one installation share. Empty: internal listeners ask for none.
     pub cluster_token: String,
 }
@@ -145,11 +149,14 @@ pub enum Service {
     Analytics,
     /// Audiences.
     Audience,
+    /// Scenarios and messages.
+    Campaign,
 }
 
 impl Service {
     /// All that exist.
-    pub const ALL: [Service; 5] = [Service::Gateway, Service::Ingest, Service::Identity, Service::Analytics, Service::Audience];
+    pub const ALL: [Service; 6] =
+        [Service::Gateway, Service::Ingest, Service::Identity, Service::Analytics, Service::Audience, Service::Campaign];
 
     /// Lower-case name.
     pub fn name(self) -> &'static str {
@@ -159,6 +166,7 @@ impl Service {
             Service::Identity => "identity",
             Service::Analytics => "analytics",
             Service::Audience => "audience",
+            Service::Campaign => "campaign",
         }
     }
 }
@@ -183,6 +191,7 @@ impl Settings {
             Service::Identity => &self.peers.identity,
             Service::Analytics => &self.peers.analytics,
             Service::Audience => &self.peers.audience,
+            Service::Campaign => &self.peers.campaign,
         }
     }
 
@@ -227,7 +236,7 @@ impl Settings {
             if name != "all" && !Service::ALL.iter().any(|service| service.name() == name) {
                 faults.push(FieldViolation::new(
                     "server.services",
-                    format!("{name:?} is no service; there are all, gateway, ingest, identity, analytics and audience"),
+                    format!("{name:?} is no service; there are all, gateway, ingest, identity, analytics, audience and campaign"),
                 ));
             }
         }
@@ -261,11 +270,12 @@ impl Settings {
             ));
         }
         for (user, needs) in [
-            (Service::Gateway, &[Service::Ingest, Service::Identity, Service::Analytics, Service::Audience][..]),
+            (Service::Gateway, &[Service::Ingest, Service::Identity, Service::Analytics, Service::Audience, Service::Campaign][..]),
             (Service::Ingest, &[Service::Gateway, Service::Identity]),
             (Service::Identity, &[Service::Gateway]),
             (Service::Analytics, &[Service::Gateway]),
             (Service::Audience, &[Service::Gateway, Service::Identity, Service::Analytics]),
+            (Service::Campaign, &[Service::Gateway, Service::Ingest, Service::Identity, Service::Analytics, Service::Audience]),
         ] {
             for peer in needs {
                 let key = format!("peers.{}", peer.name());
@@ -313,6 +323,7 @@ impl segue_runtime::config::Settings for Settings {
             ("identity", self.identity.validate()),
             ("analytics", self.analytics.validate()),
             ("audience", self.audience.validate()),
+            ("campaign", self.campaign.validate()),
             ("gateway", self.gateway.validate()),
         ] {
             faults.extend(inner.into_iter().map(|fault| FieldViolation::new(format!("{section}.{}", fault.field), fault.description)));
