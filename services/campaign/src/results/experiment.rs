@@ -1,9 +1,7 @@
 //! One experiment: persons of each variant, how many of them reached the goal, and what that says.
 
 use segue_model::TenantId;
-use segue_proto::campaign::v1::{
-    ExperimentStep, GetExperimentResultsRequest, GetExperimentResultsResponse, Scenario, VariantResult, step,
-};
+use segue_proto::campaign::v1::{ExperimentStep, GetExperimentResultsRequest, GetExperimentResultsResponse, Scenario, VariantResult, step};
 use segue_proto::query::v1::{Condition, TimeRange};
 
 use super::ask::{self, all, both, decimal_of, did, dimension, is, property, report, value_sum};
@@ -51,10 +49,7 @@ impl Asked {
 
     fn exposed_to(&self, variant: &str) -> Condition {
         let label = format!("{}={variant}", self.step);
-        did(
-            "df_experiment_exposed",
-            all(vec![is(dimension("message_campaign"), &self.scenario), is(dimension("message_variant"), &label)]),
-        )
+        did("df_experiment_exposed", all(vec![is(dimension("message_campaign"), &self.scenario), is(dimension("message_variant"), &label)]))
     }
 
     fn converted(&self) -> segue_proto::query::v1::Filter {

@@ -114,7 +114,9 @@ fn table(counted: &QueryEventsResponse, suppressed: &QueryEventsResponse) -> (Ve
         .iter()
         .filter(|group| !group.other)
         .map(row)
-        .filter(|row| *row != StepResult { step: row.step.clone(), variant: row.variant.clone(), value: row.value.clone(), ..StepResult::default() })
+        .filter(|row| {
+            *row != StepResult { step: row.step.clone(), variant: row.variant.clone(), value: row.value.clone(), ..StepResult::default() }
+        })
         .map(|row| ((row.step.clone(), row.variant.clone()), row))
         .collect();
     let mut total = counted.total.as_ref().map(row).unwrap_or_default();
