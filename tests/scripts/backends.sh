@@ -1,5 +1,5 @@
-# Starts a PostgreSQL and a NATS server for one run, each in a temporary folder on a free port of the loopback, and stops
-# them. Sourced after tools.sh, which sets postgres_bin and nats_server.
+# Starts a PostgreSQL, a NATS and an SMTP server for one run, each in a temporary folder on a free port of the loopback, and stops
+# them. Sourced after tools.sh, which sets postgres_bin, nats_server and smtp_python.
 
 backend_pids=()
 backends_folder=""
@@ -87,10 +87,24 @@ CONF
 # The server picks the port and writes it down.
 nats_port() { cat "$1"/*.ports | grep -oE 'nats://127\.0\.0\.1:[0-9]+' | head -1 | grep -oE '[0-9]+$'; }
 
+# Exports SEGUE_TEST_SMTP_URL, and SEGUE_TEST_SMTP_FOLDER, where every mail is written down.
+start_smtp() {
+  local folder="$backends_folder/smtp" log="$backends_folder/smtp.log" port
+  mkdir -p "$folder"
+  port="$(free_port)"
+  "$smtp_python" "$(dirname "${BASH_SOURCE[0]}")/smtp_sink.py" "$folder" "$port" >"$log" 2>&1 </dev/null &
+  local pid=$!
+  until_ready "the SMTP server" "$pid" "$log" is_open "$port" || return 1
+  backend_pids+=("$pid")
+  export SEGUE_TEST_SMTP_URL="smtp://127.0.0.1:$port" SEGUE_TEST_SMTP_FOLDER="$folder"
+}
+
+is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 start_backends() {
-  ensure_postgres && ensure_nats || return 1
+  ensure_postgres && ensure_nats && ensure_smtp || return 1
   make_backends_folder
-  start_postgres && start_nats || return 1
+  start_postgres && start_nats && start_smtp || return 1
   # From here on a test that finds no backend fails instead of leaving it out.
   export SEGUE_TEST_BACKENDS=required
 }

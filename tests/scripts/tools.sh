@@ -69,6 +69,14 @@ find_postgres() {
   return 1
 }
 
+# A Python that has aiosmtpd. Sets smtp_python.
+ensure_smtp() {
+  ensure_tools_python || return 1
+  smtp_python="$tools_python"
+  "$smtp_python" -c 'import aiosmtpd' 2>/dev/null && return 0
+  quietly "install an SMTP server" "$smtp_python" -m pip install --quiet --disable-pip-version-check 'aiosmtpd==1.4.6'
+}
+
 # A Python environment for tools, made once. Sets tools_python.
 ensure_tools_python() {
   tools_python="$segue_cache/tools/bin/python"

@@ -3,3 +3,4 @@
 pub mod events;
 pub mod http;
 pub mod installation;
+pub mod mail;
