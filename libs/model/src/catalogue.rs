@@ -195,6 +195,18 @@ pub const EVENTS: &[StandardEvent] = &[
         aliases: &[],
         properties: &["df_message_campaign", "df_message_variant"],
     },
+    StandardEvent {
+        name: "df_message_unsubscribed",
+        description: "A person unsubscribed by a message's link",
+        aliases: &[],
+        properties: &["df_message_campaign", "df_message_variant", "df_message_step"],
+    },
+    StandardEvent {
+        name: "df_experiment_exposed",
+        description: "A person got a variant of an experiment",
+        aliases: &[],
+        properties: &["df_message_campaign", "df_message_variant", "df_message_step"],
+    },
 ];
 
 /// All standard event properties.
@@ -212,6 +224,12 @@ pub const PROPERTIES: &[StandardProperty] = &[
     StandardProperty { name: "df_open_type", value_type: ValueType::String, dimension: Some("app_open_type") },
     StandardProperty { name: "df_message_campaign", value_type: ValueType::String, dimension: Some("message_campaign") },
     StandardProperty { name: "df_message_variant", value_type: ValueType::String, dimension: Some("message_variant") },
+    StandardProperty { name: "df_message_step", value_type: ValueType::String, dimension: None },
+    StandardProperty { name: "df_message_channel", value_type: ValueType::String, dimension: None },
+    StandardProperty { name: "df_message_id", value_type: ValueType::String, dimension: None },
+    StandardProperty { name: "df_message_reason", value_type: ValueType::String, dimension: None },
+    StandardProperty { name: "df_message_goal", value_type: ValueType::String, dimension: None },
+    StandardProperty { name: "df_message_value", value_type: ValueType::Decimal, dimension: None },
     StandardProperty { name: "df_store", value_type: ValueType::String, dimension: Some("store") },
 ];
 

@@ -16,6 +16,9 @@ pub const KINDS: [&str; 10] = [
     "pos_member_number",
 ];
 
+/// The kind that names a person by its stable id: stronger than all of [`KINDS`], and never linked to anybody.
+pub const PERSON_ID: &str = "person_id";
+
 /// Longest value of an identifier.
 pub const VALUE_BYTES_MAX: usize = 512;
 
@@ -26,9 +29,12 @@ pub fn is_kind(kind: &str) -> bool {
 
 /// What kinds are ordered by: the smaller, the stronger. Custom kinds are ordered by name.
 pub fn strength(kind: &str) -> (usize, &str) {
+    if kind == PERSON_ID {
+        return (0, "");
+    }
     match KINDS.iter().position(|known| *known == kind) {
-        Some(at) => (at, ""),
-        None => (KINDS.len(), kind),
+        Some(at) => (at + 1, ""),
+        None => (KINDS.len() + 1, kind),
     }
 }
 
@@ -64,8 +70,8 @@ mod tests {
 
     #[test]
     fn custom_kinds_are_weaker_than_all_others_and_ordered_by_name() {
-        let mut kinds = vec!["zeta", "email", "alpha", "user_id"];
+        let mut kinds = vec!["zeta", "email", "alpha", "user_id", "person_id"];
         kinds.sort_by_key(|kind| strength(kind));
-        assert_eq!(kinds, ["user_id", "email", "alpha", "zeta"]);
+        assert_eq!(kinds, ["person_id", "user_id", "email", "alpha", "zeta"]);
     }
 }

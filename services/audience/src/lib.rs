@@ -17,6 +17,7 @@ mod conditions;
 pub mod config;
 mod definitions;
 pub mod error;
+mod evaluate;
 mod export;
 mod fields;
 mod lists;

@@ -9,15 +9,15 @@ use segue_proto::audience::v1::audience_service_server::AudienceService;
 use segue_proto::audience::v1::{
     ArchiveAudienceRequest, ArchiveListRequest, ArchiveSegmentRequest, Audience, ChangeListMembersRequest, ChangeListMembersResponse,
     CreateAudienceRequest, CreateListRequest, CreateSegmentRequest, CreateSyncRequest, DeleteSyncRequest, DeleteSyncResponse,
-    EvaluateAudienceRequest, EvaluateAudienceResponse, ExplainMembershipRequest, ExplainMembershipResponse, ExportMembersRequest,
-    ExportMembersResponse, FillTemplateRequest, FillTemplateResponse, FormatConditionRequest, FormatConditionResponse, GetAudienceRequest,
-    GetListRequest, GetLiveStatusRequest, GetLiveStatusResponse, GetMembershipsRequest, GetMembershipsResponse, GetSegmentRequest,
-    GetSyncRequest, ImportListMembersRequest, ImportListMembersResponse, List, ListAudiencesRequest, ListAudiencesResponse,
-    ListListsRequest, ListListsResponse, ListMembersRequest, ListMembersResponse, ListSegmentsRequest, ListSegmentsResponse,
-    ListSizesRequest, ListSizesResponse, ListSyncsRequest, ListSyncsResponse, ListTemplatesRequest, ListTemplatesResponse,
-    ListVersionsRequest, ListVersionsResponse, ParseConditionRequest, ParseConditionResponse, PreviewAudienceRequest,
-    PreviewAudienceResponse, RestoreDefinitionRequest, RestoreDefinitionResponse, Segment, Sync, UpdateAudienceRequest,
-    UpdateSegmentRequest, UpdateSyncRequest, WatchTransitionsRequest, WatchTransitionsResponse,
+    EvaluateAudienceRequest, EvaluateAudienceResponse, EvaluatePersonsRequest, EvaluatePersonsResponse, ExplainMembershipRequest,
+    ExplainMembershipResponse, ExportMembersRequest, ExportMembersResponse, FillTemplateRequest, FillTemplateResponse,
+    FormatConditionRequest, FormatConditionResponse, GetAudienceRequest, GetListRequest, GetLiveStatusRequest, GetLiveStatusResponse,
+    GetMembershipsRequest, GetMembershipsResponse, GetSegmentRequest, GetSyncRequest, ImportListMembersRequest, ImportListMembersResponse,
+    List, ListAudiencesRequest, ListAudiencesResponse, ListListsRequest, ListListsResponse, ListMembersRequest, ListMembersResponse,
+    ListSegmentsRequest, ListSegmentsResponse, ListSizesRequest, ListSizesResponse, ListSyncsRequest, ListSyncsResponse,
+    ListTemplatesRequest, ListTemplatesResponse, ListVersionsRequest, ListVersionsResponse, ParseConditionRequest, ParseConditionResponse,
+    PreviewAudienceRequest, PreviewAudienceResponse, RestoreDefinitionRequest, RestoreDefinitionResponse, Segment, Sync,
+    UpdateAudienceRequest, UpdateSegmentRequest, UpdateSyncRequest, WatchTransitionsRequest, WatchTransitionsResponse,
 };
 use segue_runtime::caller::{Caller, Role};
 use segue_runtime::status::{reply, to_status};
@@ -229,6 +229,13 @@ impl AudienceService for Service {
     async fn explain_membership(&self, request: Request<ExplainMembershipRequest>) -> Result<Response<ExplainMembershipResponse>, Status> {
         reply(match self.admit(&request, Role::Analyst) {
             Ok(tenant) => self.explain_membership_of(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn evaluate_persons(&self, request: Request<EvaluatePersonsRequest>) -> Result<Response<EvaluatePersonsResponse>, Status> {
+        reply(match self.admit(&request, Role::Service) {
+            Ok(tenant) => self.evaluate_persons_of(&tenant, request.into_inner()).await,
             Err(error) => Err(error),
         })
     }

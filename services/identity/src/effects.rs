@@ -7,6 +7,7 @@ use std::hash::Hash;
 use segue_proto::identity::v1::LinkKind;
 
 use crate::cache::KeyMap;
+use crate::consent::Consent;
 use crate::identifier::{Id, Key};
 use crate::registry::{Link, TraitValue};
 
@@ -77,6 +78,8 @@ pub struct Effects {
     pub links: Vec<LinkRecord>,
     /// Traits of persons.
     pub traits: TraitChanges<u32>,
+    /// What was said of messages, in order, with the number of whom it was said.
+    pub consents: Vec<(u32, Consent)>,
     /// When accounts were first and last seen.
     pub accounts: BTreeMap<String, (i64, i64)>,
     /// Traits of accounts.
@@ -93,6 +96,7 @@ impl Effects {
             && self.persons.is_empty()
             && self.links.is_empty()
             && self.traits.is_empty()
+            && self.consents.is_empty()
             && self.accounts.is_empty()
     }
 

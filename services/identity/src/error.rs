@@ -35,6 +35,15 @@ pub enum IdentityError {
     /// No such person.
     #[error("there is no such person")]
     PersonNotFound,
+    /// A field of the request names nobody.
+    #[error("{field} names no person; leave it out, or name somebody who exists")]
+    NamesNobody {
+        /// Path of the field.
+        field: String,
+    },
+    /// An identifier to be taken away names nobody, or somebody else.
+    #[error("the identifier does not name that person (any more)")]
+    IdentifierNotFound,
     /// No such account.
     #[error("there is no such account")]
     AccountNotFound,
@@ -114,6 +123,8 @@ impl IdentityError {
             IdentityError::Invalid(_)
             | IdentityError::StaleSequence { .. }
             | IdentityError::PersonNotFound
+            | IdentityError::NamesNobody { .. }
+            | IdentityError::IdentifierNotFound
             | IdentityError::AccountNotFound
             | IdentityError::BothHaveUserId { .. }
             | IdentityError::RequestIdReused { .. }
@@ -147,7 +158,10 @@ impl ServiceError for IdentityError {
             IdentityError::StaleSequence { .. } | IdentityError::BothHaveUserId { .. } | IdentityError::ModuleDisabled { .. } => {
                 Code::FailedPrecondition
             }
-            IdentityError::PersonNotFound | IdentityError::AccountNotFound => Code::NotFound,
+            IdentityError::PersonNotFound
+            | IdentityError::NamesNobody { .. }
+            | IdentityError::IdentifierNotFound
+            | IdentityError::AccountNotFound => Code::NotFound,
             IdentityError::NumbersExhausted { .. } | IdentityError::QueueFull => Code::ResourceExhausted,
             IdentityError::TenantUnknown { .. } | IdentityError::Overtaken { .. } | IdentityError::Stopping => Code::Unavailable,
             IdentityError::Store(error) => match **error {
@@ -173,7 +187,8 @@ impl ServiceError for IdentityError {
             IdentityError::Invalid(_) => "INVALID_REQUEST",
             IdentityError::StaleSequence { .. } => "STALE_SEQUENCE",
             IdentityError::Overtaken { .. } => "OVERTAKEN",
-            IdentityError::PersonNotFound => "PERSON_NOT_FOUND",
+            IdentityError::PersonNotFound | IdentityError::NamesNobody { .. } => "PERSON_NOT_FOUND",
+            IdentityError::IdentifierNotFound => "IDENTIFIER_NOT_FOUND",
             IdentityError::AccountNotFound => "ACCOUNT_NOT_FOUND",
             IdentityError::BothHaveUserId { .. } => "BOTH_HAVE_USER_ID",
             IdentityError::RequestIdReused { .. } => "REQUEST_ID_REUSED",
@@ -205,12 +220,14 @@ impl ServiceError for IdentityError {
             IdentityError::StaleSequence { last, .. } => vec![("last", last.to_string())],
             IdentityError::ModuleDisabled { tenant } => vec![("module", "identity".to_owned()), ("tenant", tenant.to_string())],
             IdentityError::TenantUnknown { tenant } => vec![("tenant", tenant.to_string())],
+            IdentityError::NamesNobody { field } => vec![("field", field.clone())],
             IdentityError::BothHaveUserId { from, into } | IdentityError::RequestIdReused { from, into } => {
                 vec![("from", from.to_string()), ("into", into.to_string())]
             }
             IdentityError::Invalid(_)
             | IdentityError::Overtaken { .. }
             | IdentityError::PersonNotFound
+            | IdentityError::IdentifierNotFound
             | IdentityError::AccountNotFound
             | IdentityError::NumbersExhausted { .. }
             | IdentityError::QueueFull

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use segue_model::identifier::PERSON_ID;
+use segue_proto::events::v1::Identifier;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Kind of an identifier. The order is the strength: the smaller, the stronger.
@@ -117,6 +119,12 @@ impl Identifiers {
     /// The identifier, or `None` when the value names nobody.
     pub fn parse(&self, kind: &str, value: String) -> Option<Id> {
         if self.is_blocked(&value) { None } else { Some(self.id(Kind::of(kind), value)) }
+    }
+
+    /// The identifier as something that can be linked to a person, or `None` when it names nobody. A stable id is none.
+    pub fn linkable(&self, identifier: Identifier) -> Option<Id> {
+        let Identifier { kind, value } = identifier;
+        if kind.is_empty() || kind == PERSON_ID || kind.contains('\0') { None } else { self.parse(&kind, value) }
     }
 
     /// The account of this id, or `None` when the id names none. Longer ids than ingest takes in are none either: the store

@@ -1,6 +1,6 @@
 //! Identity: turns the identifiers of events into persons.
 //!
-//! It owns persons, identifiers, traits, accounts with their members, and the link log. Its invariants:
+//! It owns persons, identifiers, traits, accounts with their members, consents, and the link log. Its invariants:
 //!
 //! - **The link log is the truth.** Every link, move, detachment and merge is a record, numbered per tenant without gaps;
 //!   who an identifier names now follows from replaying it. `persons` and `identifiers` are views kept in the same
@@ -17,10 +17,12 @@
 pub mod answer;
 pub mod cache;
 pub mod config;
+pub mod consent;
 pub mod effects;
 pub mod error;
 pub mod identifier;
 pub mod merge;
+pub mod person_id;
 pub mod registry;
 mod relay;
 pub mod rules;
@@ -58,7 +60,7 @@ pub struct Deps {
     pub store_url: String,
     /// Where identity changes go.
     pub log: Log,
-    /// The time of merges on request.
+    /// The time of what is changed on request.
     pub clock: Arc<dyn Clock>,
     /// Which tenants there are, and for whom identity is on.
     pub tenants: TenantDirectory,
@@ -101,7 +103,7 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
             limits: Limits::new(config.identifiers_per_kind_max, &config.identifiers_per_kind_max_of),
             last_seen_precision_us: i64::try_from(config.last_seen_precision_ms).unwrap_or(i64::MAX).saturating_mul(1_000),
         },
-        clock,
+        clock: Arc::clone(&clock),
         tenants: tenants.clone(),
         cache_bytes_max: config.cache_bytes_max,
         transaction_events_max: config.transaction_events_max,
@@ -114,7 +116,7 @@ pub async fn start(deps: Deps) -> Result<Started, StartError> {
     let message_bytes_max = config.message_bytes_max;
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     let identifiers = Identifiers::new(seed, &config.blocked_values);
-    let service = IdentityServiceServer::new(Identity { config, db, tenants, identifiers, jobs })
+    let service = IdentityServiceServer::new(Identity { config, db, clock, tenants, identifiers, jobs })
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(message_bytes_max);
     Ok(Started { routes: tonic::service::Routes::new(service), service_names: vec![SERVICE_NAME] })

@@ -2,9 +2,11 @@
 //! lately. The rules read and change it; the store fills it and makes its changes durable.
 
 use segue_proto::events::v1::Value;
+use uuid::Uuid;
 
 use crate::cache::Generations;
 use crate::identifier::{Key, Kind};
+use crate::person_id;
 
 /// Bytes that one identifier takes in the cache: key, link, control byte, at a load of 7/8 after doubling.
 const IDENTIFIER_BYTES: u64 = 52;
@@ -143,6 +145,8 @@ pub enum RegistryError {
 pub struct Registry {
     /// Numbers given out.
     pub counters: Counters,
+    /// What stable ids follow from; the tenant's own, for good.
+    pub salt: Vec<u8>,
     identifiers: Generations<Key, Link>,
     persons: Generations<u32, Person>,
 }
@@ -194,6 +198,11 @@ impl Registry {
     pub fn owner(&mut self, key: Key) -> Result<u32, RegistryError> {
         let person = self.link(key)?.person;
         if person == 0 { Ok(0) } else { self.root(person) }
+    }
+
+    /// The number whose stable id this is, if it was given out.
+    pub fn number_of(&self, id: &Uuid) -> Option<u32> {
+        person_id::number(&self.salt, id).filter(|number| (1..=self.counters.persons).contains(number))
     }
 
     /// A survivor.

@@ -12,19 +12,26 @@
 //!      login), since it is this user's from now on. Anything else stays where it is, and the conflict is recorded.
 //! 3. A logout detaches the event's device identifiers from the person, if it has a user id.
 //!
-//! The traits of an event are the person's; those of a GROUP event are the account's, of which the person becomes a member.
+//! The traits of an event are the person's; those of a GROUP event are the account's, of which the person becomes a member. Boolean traits
+//! of a person may be statements about messages: see [`crate::consent`].
+//!
+//! An event that names a person by its stable id is that person's, and links nothing.
 //!
 //! So persons that both have a user id never become one here. A conflict or limit is recorded once per identifier and
 //! person, not with every event.
 
+mod links;
+
 use std::collections::BTreeMap;
 
+use segue_proto::events::v1::value::Kind as ValueKind;
 use segue_proto::events::v1::{EventKind, Value};
 use segue_proto::identity::v1::LinkKind;
+use uuid::Uuid;
 
-use crate::effects::{Effects, LinkRecord};
+use crate::consent::Consent;
+use crate::effects::Effects;
 use crate::identifier::{Id, Kind};
-use crate::merge;
 use crate::registry::{Link, Person, PersonState, Registry, RegistryError, TraitValue, profile_index};
 
 /// How many identifiers of each kind a person may have.
@@ -65,6 +72,8 @@ pub struct Rules {
 /// One event, as far as identity cares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
+    /// Stable ids of persons. The first that is known says whose the event is.
+    pub named: Vec<Uuid>,
     /// Identifiers that name somebody, the strongest first, each once.
     pub ids: Vec<Id>,
     /// Corrected event time.
@@ -105,6 +114,9 @@ impl Rules {
     /// Resolves one event. Everything that it names must be loaded.
     pub fn resolve(&self, registry: &mut Registry, effects: &mut Effects, subject: &Subject) -> Result<Resolution, RegistryError> {
         let mut turn = Turn { rules: self, registry, effects, time_us: subject.time_us };
+        if let Some(person) = turn.named(subject)? {
+            return turn.resolve_named(person, subject);
+        }
         let ids = turn.identifiers(subject)?;
         let device = turn.device(&ids)?;
         if ids.is_empty() {
@@ -123,12 +135,7 @@ impl Rules {
         if subject.logout && !turn.registry.person(person)?.is_anonymous() {
             turn.log_out(person, &ids)?;
         }
-        turn.see(person)?;
-        if subject.kind == EventKind::Group {
-            turn.set_account(person, subject);
-        } else {
-            turn.set_traits(person, &subject.traits)?;
-        }
+        turn.take_in(person, subject)?;
         Ok(Resolution { person, device, first })
     }
 
@@ -144,9 +151,14 @@ impl Rules {
     ) -> Result<(), RegistryError> {
         Turn { rules: self, registry, effects, time_us }.merge(into, from, None, reason)
     }
+
+    /// Takes an identifier away from whom it names, if it names anybody.
+    pub fn unlink(&self, registry: &mut Registry, effects: &mut Effects, id: &Id, time_us: i64, reason: &str) -> Result<(), RegistryError> {
+        Turn { rules: self, registry, effects, time_us }.unlink(id, reason)
+    }
 }
 
-/// One event being resolved.
+/// One event being resolved, or a change on request.
 struct Turn<'a> {
     rules: &'a Rules,
     registry: &'a mut Registry,
@@ -155,6 +167,29 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// The person whom the event names by its stable id.
+    fn named(&mut self, subject: &Subject) -> Result<Option<u32>, RegistryError> {
+        let number = subject.named.iter().find_map(|id| self.registry.number_of(id));
+        number.map(|number| self.registry.root(number)).transpose()
+    }
+
+    /// The event is this person's; its identifiers tell the device, and nothing else.
+    fn resolve_named(&mut self, person: u32, subject: &Subject) -> Result<Resolution, RegistryError> {
+        let device = self.device(&subject.ids.iter().collect::<Vec<_>>())?;
+        self.take_in(person, subject)?;
+        Ok(Resolution { person, device, first: false })
+    }
+
+    /// What the event says of its person, besides who that is.
+    fn take_in(&mut self, person: u32, subject: &Subject) -> Result<(), RegistryError> {
+        self.see(person)?;
+        if subject.kind == EventKind::Group {
+            self.set_account(person, subject);
+            return Ok(());
+        }
+        self.set_traits(person, &subject.traits)
+    }
+
     /// The event's identifiers, with what an alias adds: an unknown or anonymous previous id is one more anonymous id.
     fn identifiers<'s>(&mut self, subject: &'s Subject) -> Result<Vec<&'s Id>, RegistryError> {
         let mut ids: Vec<&Id> = subject.ids.iter().collect();
@@ -235,122 +270,6 @@ impl Turn<'_> {
         number
     }
 
-    /// Step 2 for one identifier.
-    fn link(&mut self, person: u32, id: &Id, login: bool, logout: bool, first: bool) -> Result<(), RegistryError> {
-        let owner = self.registry.owner(id.key)?;
-        if owner == person {
-            return Ok(());
-        }
-        let of_device = id.kind.is_of_device();
-        let state = self.registry.person(person)?;
-        let (full, anonymous) = (state.count(&id.kind) >= self.rules.limits.of(&id.kind), state.is_anonymous());
-        if owner == 0 {
-            if logout && of_device && !anonymous {
-                return Ok(()); // it would be detached again at once
-            }
-            if full {
-                return self.note(LinkKind::Limit, person, 0, id, "the person has as many of this kind as allowed");
-            }
-            let reason = match (first, login && id.kind == Kind::UserId) {
-                (true, _) => "new person",
-                (false, true) => "first login",
-                (false, false) => "seen together",
-            };
-            return self.attach(person, id, reason);
-        }
-        let from = self.registry.person(owner)?.clone();
-        if from.is_anonymous() {
-            if merge::fits(&from, self.registry.person(person)?, &self.rules.limits) {
-                let reason = if login { "login of an anonymous person" } else { "anonymous person seen together" };
-                return self.merge(person, owner, Some(id), reason);
-            }
-            return self.note(LinkKind::Limit, person, owner, id, "merging would give the person more of a kind than allowed");
-        }
-        if !(login && of_device && !logout) {
-            return self.note(LinkKind::Conflict, person, owner, id, "the identifier belongs to another person with a user id");
-        }
-        self.take_from(person, owner, id, full)
-    }
-
-    /// Somebody logs in on a device that was another user's.
-    fn take_from(&mut self, person: u32, owner: u32, id: &Id, full: bool) -> Result<(), RegistryError> {
-        let link = *self.registry.link(id.key)?;
-        self.registry.person(owner)?.remove(&id.kind);
-        if full {
-            // It cannot be this person's, but what happens on it is not the other's any more either.
-            self.set_link(id, Link { person: 0, ..link })?;
-            self.record(LinkKind::Detached, owner, person, Some(id), "login of another user, who has as many of this kind as allowed");
-            return self.note(LinkKind::Limit, person, 0, id, "the person has as many of this kind as allowed");
-        }
-        self.registry.person(person)?.add(&id.kind, 1);
-        self.set_link(id, Link { person, linked_at_us: self.time_us, ..link })?;
-        self.record(LinkKind::Moved, person, owner, Some(id), "login of another user on the device");
-        Ok(())
-    }
-
-    /// Step 3.
-    fn log_out(&mut self, person: u32, ids: &[&Id]) -> Result<(), RegistryError> {
-        for id in ids.iter().filter(|id| id.kind.is_of_device()) {
-            if self.registry.owner(id.key)? == person {
-                let link = *self.registry.link(id.key)?;
-                self.registry.person(person)?.remove(&id.kind);
-                self.set_link(id, Link { person: 0, ..link })?;
-                self.record(LinkKind::Detached, person, 0, Some(id), "logout");
-            }
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, person: u32, id: &Id, reason: &str) -> Result<(), RegistryError> {
-        let link = *self.registry.link(id.key)?;
-        self.registry.person(person)?.add(&id.kind, 1);
-        self.set_link(id, Link { person, linked_at_us: self.time_us, ..link })?;
-        self.record(LinkKind::Attached, person, 0, Some(id), reason);
-        Ok(())
-    }
-
-    fn merge(&mut self, into: u32, from: u32, id: Option<&Id>, reason: &str) -> Result<(), RegistryError> {
-        let absorbed = self.registry.redirect(from, into)?;
-        let survivor = self.registry.person(into)?;
-        merge::absorb(survivor, absorbed);
-        self.effects.persons.insert(into, (survivor.first_seen_us, survivor.last_seen_us));
-        self.effects.merges.push((from, into));
-        self.registry.counters.merged += 1;
-        self.record(LinkKind::Merged, into, from, id, reason);
-        Ok(())
-    }
-
-    /// Records a conflict or limit, unless it was the last one recorded of this identifier.
-    fn note(&mut self, kind: LinkKind, person: u32, other: u32, id: &Id, reason: &str) -> Result<(), RegistryError> {
-        let link = *self.registry.link(id.key)?;
-        if link.noted == person {
-            return Ok(());
-        }
-        self.set_link(id, Link { noted: person, ..link })?;
-        self.record(kind, person, other, Some(id), reason);
-        Ok(())
-    }
-
-    fn set_link(&mut self, id: &Id, link: Link) -> Result<(), RegistryError> {
-        *self.registry.link(id.key)? = link;
-        self.effects.set_identifier(id, link);
-        Ok(())
-    }
-
-    fn record(&mut self, kind: LinkKind, person: u32, other_person: u32, id: Option<&Id>, reason: &str) {
-        self.registry.counters.links += 1;
-        self.effects.links.push(LinkRecord {
-            sequence: self.registry.counters.links,
-            kind,
-            person,
-            other_person,
-            identifier_kind: id.map_or_else(String::new, |id| id.kind.name().to_owned()),
-            identifier_value: id.map_or_else(String::new, |id| id.value.clone()),
-            time_us: self.time_us,
-            reason: reason.to_owned(),
-        });
-    }
-
     fn see(&mut self, person: u32) -> Result<(), RegistryError> {
         let state = self.registry.person(person)?;
         let earlier = self.time_us < state.first_seen_us;
@@ -365,6 +284,11 @@ impl Turn<'_> {
 
     fn set_traits(&mut self, person: u32, traits: &[(String, Value)]) -> Result<(), RegistryError> {
         for (name, value) in traits {
+            if let Some(ValueKind::BoolValue(granted)) = value.kind
+                && let Some(consent) = Consent::of_trait(name, granted, self.time_us)
+            {
+                self.effects.consents.push((person, consent));
+            }
             let value = self.trait_value(value);
             if let Some(index) = profile_index(name) {
                 self.registry.person(person)?.set_profile(index, value.clone());

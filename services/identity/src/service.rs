@@ -1,18 +1,22 @@
-//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve`, `persons`, `select` and `accounts` do
-//! the work.
+//! The RPCs of `segue.identity.v1.IdentityService`: dispatch only; `resolve`, `persons`, `select`, `accounts` and
+//! `consents` do the work.
 
 mod accounts;
+mod consents;
 mod persons;
 mod resolve;
 mod select;
 
-use segue_model::{Module, TenantId};
+use std::sync::Arc;
+
+use segue_model::{Clock, Module, TenantId};
 use segue_proto::identity::v1::identity_service_server::IdentityService;
 use segue_proto::identity::v1::{
     Account, BatchGetPersonsRequest, BatchGetPersonsResponse, GetAccountRequest, GetIdentityStatusRequest, GetIdentityStatusResponse,
-    GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse, LookupIdentifiersRequest,
-    LookupIdentifiersResponse, MergePersonsRequest, MergePersonsResponse, Person, ResolveBatchRequest, ResolveBatchResponse,
-    SelectIdentifiedRequest, SelectIdentifiedResponse, SelectSurvivorsRequest, SelectSurvivorsResponse,
+    GetPersonRequest, ListConsentsRequest, ListConsentsResponse, ListLinkRecordsRequest, ListLinkRecordsResponse, ListPersonsRequest,
+    ListPersonsResponse, LookupIdentifiersRequest, LookupIdentifiersResponse, MergePersonsRequest, MergePersonsResponse, Person,
+    ResolveBatchRequest, ResolveBatchResponse, SelectIdentifiedRequest, SelectIdentifiedResponse, SelectSurvivorsRequest,
+    SelectSurvivorsResponse, SetConsentsRequest, SetConsentsResponse, UnlinkIdentifierRequest, UnlinkIdentifierResponse,
 };
 use segue_runtime::TenantDirectory;
 use segue_runtime::caller::{Caller, Role};
@@ -31,6 +35,7 @@ use crate::writer::Job;
 pub(crate) struct Identity {
     pub(crate) config: Config,
     pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tenants: TenantDirectory,
     pub(crate) identifiers: Identifiers,
     pub(crate) jobs: mpsc::Sender<Job>,
@@ -128,6 +133,27 @@ impl IdentityService for Identity {
     async fn merge_persons(&self, request: Request<MergePersonsRequest>) -> Result<Response<MergePersonsResponse>, Status> {
         reply(match self.admit(&request, Role::Editor) {
             Ok(tenant) => self.merge(tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn set_consents(&self, request: Request<SetConsentsRequest>) -> Result<Response<SetConsentsResponse>, Status> {
+        reply(match self.admit(&request, Role::Editor) {
+            Ok(tenant) => self.set_consents_of(tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn list_consents(&self, request: Request<ListConsentsRequest>) -> Result<Response<ListConsentsResponse>, Status> {
+        reply(match self.admit(&request, Role::Analyst) {
+            Ok(tenant) => self.consents(&tenant, request.into_inner()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn unlink_identifier(&self, request: Request<UnlinkIdentifierRequest>) -> Result<Response<UnlinkIdentifierResponse>, Status> {
+        reply(match self.admit(&request, Role::Editor) {
+            Ok(tenant) => self.unlink(tenant, request.into_inner()).await,
             Err(error) => Err(error),
         })
     }

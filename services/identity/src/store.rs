@@ -1,11 +1,12 @@
 //! All SQL of identity: `load` fills the registry, `write` makes effects durable (`limits` leaves out what there is no room
-//! for), `read` answers questions about few, `select` about many, `accounts` does both for accounts,
+//! for), `read` answers questions about few, `select` about many, `accounts` and `consents` do both for theirs,
 //! `outbox` hands changes to the log.
 //!
 //! The link log is the truth; `persons` and `identifiers` are views over it that are kept in the same transaction. Row lists
 //! travel as one JSON text per statement (see `segue_store`).
 
 pub(crate) mod accounts;
+pub(crate) mod consents;
 mod limits;
 pub(crate) mod load;
 pub(crate) mod outbox;
@@ -49,17 +50,10 @@ fn counter(value: i64) -> Result<u64, IdentityError> {
 }
 
 /// A moment as the APIs say it.
-fn timestamp(time_us: i64) -> prost_types::Timestamp {
+pub(crate) fn timestamp(time_us: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time_us.div_euclid(1_000_000), nanos: (time_us.rem_euclid(1_000_000) * 1_000) as i32 }
 }
 
 fn trait_value(bytes: &[u8]) -> Result<Value, IdentityError> {
     Value::decode(bytes).map_err(|_| IdentityError::Corrupt { what: "trait" })
-}
-
-/// The stable id of a person: from the tenant's random salt and the number, so it needs no room of its own.
-pub(crate) fn person_id(salt: &[u8], number: u32) -> String {
-    let mut input = salt.to_vec();
-    input.extend_from_slice(&number.to_le_bytes());
-    uuid::Builder::from_custom_bytes(xxhash_rust::xxh3::xxh3_128(&input).to_be_bytes()).into_uuid().to_string()
 }

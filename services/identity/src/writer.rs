@@ -7,13 +7,16 @@
 //! the next is stored, and the transaction is run again. When a transaction fails, the caches of its tenants are dropped too, since the rules had
 //! changed them already.
 
+mod job;
+mod requests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use segue_model::{Clock, Module, TenantId};
 use segue_runtime::TenantDirectory;
 use segue_store::{Db, Tx};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, profile_of};
@@ -21,72 +24,16 @@ use crate::effects::Effects;
 use crate::error::IdentityError;
 use crate::identifier::Id;
 use crate::registry::Registry;
-use crate::rules::{Rules, Subject};
+use crate::rules::Rules;
 use crate::store::{load, write};
+
+use job::Outcome;
+pub(crate) use job::{Batch, Job, Merge, Unlink, Whom};
 
 /// How often a transaction is run again after a failure that may pass.
 const ATTEMPTS: usize = 3;
 /// Sources remembered per tenant; more are looked up again.
 const SOURCES_MAX: usize = 10_000;
-
-/// Something to do, and where the answer goes.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Resolve { tenant: TenantId, batch: Batch, reply: oneshot::Sender<Result<Answer, IdentityError>> },
-    Merge { tenant: TenantId, merge: Merge, reply: oneshot::Sender<Result<u32, IdentityError>> },
-}
-
-/// A batch of a source.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) source: String,
-    pub(crate) sequence: u64,
-    pub(crate) subjects: Vec<Subject>,
-}
-
-/// A merge on request.
-#[derive(Debug)]
-pub(crate) struct Merge {
-    pub(crate) from: u32,
-    pub(crate) into: u32,
-    pub(crate) force: bool,
-    pub(crate) reason: String,
-    pub(crate) request_id: String,
-}
-
-/// What came of a job, before it is told.
-#[derive(Debug, Clone)]
-enum Outcome {
-    Answer(Answer),
-    Survivor(u32),
-}
-
-impl Job {
-    fn tenant(&self) -> &TenantId {
-        match self {
-            Job::Resolve { tenant, .. } | Job::Merge { tenant, .. } => tenant,
-        }
-    }
-
-    fn events(&self) -> usize {
-        match self {
-            Job::Resolve { batch, .. } => batch.subjects.len(),
-            Job::Merge { .. } => 1,
-        }
-    }
-
-    fn answer(self, outcome: Result<Outcome, IdentityError>) {
-        // A caller that went away needs no answer.
-        match (self, outcome) {
-            (Job::Resolve { reply, .. }, Ok(Outcome::Answer(answer))) => drop(reply.send(Ok(answer))),
-            (Job::Merge { reply, .. }, Ok(Outcome::Survivor(person))) => drop(reply.send(Ok(person))),
-            (Job::Resolve { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
-            (Job::Merge { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
-            (Job::Resolve { reply, .. }, Ok(Outcome::Survivor(_))) => drop(reply),
-            (Job::Merge { reply, .. }, Ok(Outcome::Answer(_))) => drop(reply),
-        }
-    }
-}
 
 /// What the writer needs.
 #[derive(Debug, Clone)]
@@ -220,13 +167,14 @@ impl Writer {
         let mut tx = self.deps.db.begin().await?;
         let tenants: BTreeSet<&TenantId> = jobs.iter().map(Job::tenant).collect();
         for tenant in &tenants {
-            let counters = load::lock_tenant(&mut tx, tenant, &(self.deps.new_salt)()).await?;
+            let (counters, salt) = load::lock_tenant(&mut tx, tenant, &(self.deps.new_salt)()).await?;
             let known = self.known.entry((*tenant).clone()).or_default();
             if known.registry.counters.version != counters.version {
                 known.registry.clear();
                 known.sources.clear();
             }
             known.registry.counters = counters;
+            known.registry.salt = salt;
         }
         self.load(&mut tx, jobs).await?;
 
@@ -236,6 +184,8 @@ impl Writer {
             outcomes.push(match job {
                 Job::Resolve { tenant, batch, .. } => self.resolve(&mut tx, &mut group, tenant, batch).await?,
                 Job::Merge { tenant, merge, .. } => self.merge(&mut tx, &mut group, tenant, merge).await?,
+                Job::SetConsents { tenant, said, .. } => self.set_consents(&mut group, tenant, said)?,
+                Job::Unlink { tenant, unlink, .. } => self.unlink(&mut group, tenant, unlink)?,
             });
             // A batch of many events should not keep other tasks of this thread waiting.
             tokio::task::yield_now().await;
@@ -246,29 +196,42 @@ impl Writer {
 
     /// Loads what the group names, in one go per tenant.
     async fn load(&mut self, tx: &mut Tx, jobs: &[Job]) -> Result<(), IdentityError> {
-        let mut ids: BTreeMap<&TenantId, Vec<&Id>> = BTreeMap::new();
+        let mut named: BTreeMap<&TenantId, (Vec<&Id>, Vec<u32>)> = BTreeMap::new();
         for job in jobs {
+            let registry = &self.known.entry(job.tenant().clone()).or_default().registry;
+            let (ids, numbers) = named.entry(job.tenant()).or_default();
             match job {
-                Job::Resolve { tenant, batch, .. } => {
-                    let ids = ids.entry(tenant).or_default();
+                Job::Resolve { batch, .. } => {
                     for subject in &batch.subjects {
                         ids.extend(&subject.ids);
+                        numbers.extend(subject.named.iter().filter_map(|id| registry.number_of(id)));
                         if let Some(previous) = &subject.previous {
                             ids.extend([&previous.user, &previous.anonymous]);
                         }
                     }
                 }
-                Job::Merge { tenant, merge, .. } => {
-                    let known = self.known.entry(tenant.clone()).or_default();
-                    load::load_persons(tx, tenant, &mut known.registry, &[merge.from, merge.into]).await?;
+                Job::Merge { merge, .. } => numbers.extend([merge.from, merge.into]),
+                Job::SetConsents { said, .. } => {
+                    for (whom, _) in said {
+                        match whom {
+                            Whom::Number(number) => numbers.push(*number),
+                            Whom::Id(id) => numbers.extend(registry.number_of(id)),
+                            Whom::Identifier(id) => ids.push(id),
+                        }
+                    }
+                }
+                Job::Unlink { unlink, .. } => {
+                    ids.push(&unlink.id);
+                    numbers.extend(Some(unlink.person).filter(|person| *person != 0));
                 }
             }
         }
-        for (tenant, mut ids) in ids {
+        for (tenant, (mut ids, numbers)) in named {
             // Each once: a list that names an identifier twice would look it up twice.
             ids.sort_unstable_by_key(|id| id.key);
             ids.dedup_by_key(|id| id.key);
             let known = self.known.entry(tenant.clone()).or_default();
+            load::load_persons(tx, tenant, &mut known.registry, &numbers).await?;
             load::load_identifiers(tx, tenant, &mut known.registry, &ids).await?;
         }
         Ok(())
@@ -324,44 +287,6 @@ impl Writer {
         }
         group.answers.insert(key, (batch.sequence, answer.clone()));
         Ok(Ok(Outcome::Answer(answer)))
-    }
-
-    async fn merge(
-        &mut self,
-        tx: &mut Tx,
-        group: &mut Group,
-        tenant: &TenantId,
-        merge: &Merge,
-    ) -> Result<Result<Outcome, IdentityError>, IdentityError> {
-        let registry = &mut self.known.entry(tenant.clone()).or_default().registry;
-        let pair = (merge.from, merge.into);
-        if [merge.from, merge.into].into_iter().any(|number| registry.missing_for(number).is_some()) {
-            return Ok(Err(IdentityError::PersonNotFound));
-        }
-        let (from, into) = (registry.root(merge.from)?, registry.root(merge.into)?);
-        if !merge.request_id.is_empty() {
-            let in_group = group.requests.iter().find(|(of, id, _)| of == tenant && *id == merge.request_id).map(|(_, _, pair)| *pair);
-            let done = match in_group {
-                Some(pair) => Some(pair),
-                None => load::merge_request(tx, tenant, &merge.request_id).await?,
-            };
-            match done {
-                Some(done) if done == pair => return Ok(Ok(Outcome::Survivor(into))),
-                Some((from, into)) => return Ok(Err(IdentityError::RequestIdReused { from, into })),
-                None => {}
-            }
-        }
-        if from != into {
-            if !merge.force && !registry.person(from)?.is_anonymous() && !registry.person(into)?.is_anonymous() {
-                return Ok(Err(IdentityError::BothHaveUserId { from, into }));
-            }
-            let effects = group.effects.entry(tenant.clone()).or_default();
-            self.deps.rules.merge(registry, effects, from, into, self.deps.clock.now_us(), &merge.reason)?;
-        }
-        if !merge.request_id.is_empty() {
-            group.requests.push((tenant.clone(), merge.request_id.clone(), pair));
-        }
-        Ok(Ok(Outcome::Survivor(into)))
     }
 
     async fn commit(&mut self, mut tx: Tx, group: Group) -> Result<(), IdentityError> {

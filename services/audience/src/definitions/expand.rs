@@ -18,7 +18,7 @@ use crate::error::Kind;
 /// References that lead to one another.
 const CHAIN_MAX: usize = 32;
 /// Faults that are told at once.
-const FAULTS_MAX: usize = 50;
+pub(super) const FAULTS_MAX: usize = 50;
 
 /// How large a condition may be with everything in place.
 #[derive(Debug, Clone, Copy)]

@@ -190,9 +190,25 @@ impl Definitions {
     /// Puts segments and audiences in place. Faults are at paths that begin with `path`; those of what is referred to are at the path of the
     /// reference in `condition`.
     pub(crate) async fn expand(&self, tenant: &TenantId, condition: &Condition, path: &str) -> Result<Expanded, AudienceError> {
-        let refers = !graph::references(condition).is_empty();
+        let mut expanded = self.expand_all(tenant, &[(condition, path.to_owned())]).await?;
+        expanded.pop().ok_or_else(|| AudienceError::field(path, "required: a condition"))
+    }
+
+    /// The same for several conditions, each with its path, over one state of the definitions. All faults are told at once.
+    pub(crate) async fn expand_all(&self, tenant: &TenantId, conditions: &[(&Condition, String)]) -> Result<Vec<Expanded>, AudienceError> {
+        let refers = conditions.iter().any(|(condition, _)| !graph::references(condition).is_empty());
         let graph = if refers { self.graph(tenant).await? } else { Graph::default() };
-        expand::expand(&graph, self.limits(), condition, path, None).map_err(AudienceError::Invalid)
+        let (mut all, mut faults) = (Vec::with_capacity(conditions.len()), Vec::new());
+        for (condition, path) in conditions {
+            match expand::expand(&graph, self.limits(), condition, path, None) {
+                Ok(expanded) => all.push(expanded),
+                Err(found) => faults.extend(found),
+            }
+            if faults.len() >= expand::FAULTS_MAX {
+                break;
+            }
+        }
+        if faults.is_empty() { Ok(all) } else { Err(AudienceError::Invalid(faults)) }
     }
 
     /// The condition as analytics takes it: lists and identifiers as sets of persons. With `within` it is right about these persons, and

@@ -1,26 +1,30 @@
-//! Reading persons and the link log, and merging on request.
+//! Reading persons and the link log, merging and taking identifiers away on request.
 
+use segue_model::identifier::PERSON_ID;
 use segue_model::{FieldViolation, TenantId};
 use segue_proto::identity::v1::get_person_request::Who;
 use segue_proto::identity::v1::{
     GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse,
-    MergePersonsRequest, MergePersonsResponse, Person,
+    MergePersonsRequest, MergePersonsResponse, Person, UnlinkIdentifierRequest, UnlinkIdentifierResponse,
 };
 use tokio::sync::oneshot;
 
 use super::Identity;
 use crate::error::IdentityError;
 use crate::store::read;
-use crate::writer::{Job, Merge};
+use crate::writer::{Job, Merge, Unlink};
 
 const PAGE_SIZE_DEFAULT: i32 = 50;
 const PAGE_SIZE_MAX: i32 = 1_000;
 const TEXT_BYTES_MAX: usize = 512;
+/// Why an identifier is taken away.
+const REASON_BYTES_MAX: usize = 256;
 
 impl Identity {
     pub(super) async fn person(&self, tenant: &TenantId, request: GetPersonRequest) -> Result<Person, IdentityError> {
         let found = match request.who {
             Some(Who::Number(number)) => read::find_by_number(&self.db, tenant, number).await?,
+            Some(Who::Identifier(id)) if id.kind == PERSON_ID => read::find_by_id(&self.db, tenant, &id.value).await?,
             Some(Who::Identifier(id)) if id.kind.contains('\0') || id.value.contains('\0') => None,
             Some(Who::Identifier(id)) => read::find_by_identifier(&self.db, tenant, &id.kind, &id.value).await?,
             None => return Err(IdentityError::field("who", "is missing; set `number` or `identifier`")),
@@ -79,12 +83,38 @@ impl Identity {
         Ok(MergePersonsResponse { person: Some(person.ok_or(IdentityError::PersonNotFound)?) })
     }
 
+    pub(super) async fn unlink(
+        &self,
+        tenant: TenantId,
+        request: UnlinkIdentifierRequest,
+    ) -> Result<UnlinkIdentifierResponse, IdentityError> {
+        let mut faults = Vec::new();
+        let identifier = request.identifier.unwrap_or_default();
+        if identifier.kind.is_empty() {
+            faults.push(FieldViolation::new("identifier", "is missing; set `kind` and `value`"));
+        } else if identifier.kind == PERSON_ID {
+            faults.push(FieldViolation::new("identifier.kind", "is no identifier that was linked: a person keeps its stable id"));
+        }
+        if request.reason.len() > REASON_BYTES_MAX || request.reason.contains('\0') {
+            faults.push(FieldViolation::new("reason", format!("must be text of at most {REASON_BYTES_MAX} bytes")));
+        }
+        if !faults.is_empty() {
+            return Err(IdentityError::Invalid(faults));
+        }
+        // What names nobody was never linked.
+        let id = self.identifiers.linkable(identifier).ok_or(IdentityError::IdentifierNotFound)?;
+        let reason = if request.reason.is_empty() { "taken away on request".to_owned() } else { request.reason };
+        let (reply, outcome) = oneshot::channel();
+        self.submit(Job::Unlink { tenant, unlink: Unlink { id, person: request.person, reason }, reply }, outcome).await?;
+        Ok(UnlinkIdentifierResponse {})
+    }
+
     pub(super) async fn status(&self, tenant: &TenantId) -> Result<GetIdentityStatusResponse, IdentityError> {
         read::status(&self.db, tenant).await
     }
 }
 
-fn page_size(asked: i32) -> Result<i64, IdentityError> {
+pub(super) fn page_size(asked: i32) -> Result<i64, IdentityError> {
     match asked {
         0 => Ok(i64::from(PAGE_SIZE_DEFAULT)),
         1.. => Ok(i64::from(asked.min(PAGE_SIZE_MAX))),
@@ -99,6 +129,6 @@ fn page_token<T: std::str::FromStr + Default>(token: &str) -> Result<T, Identity
     token.parse().map_err(|_| IdentityError::field("page_token", "is not one of ours; pass on `next_page_token` as it came"))
 }
 
-fn next_token(more: bool, last: Option<String>) -> String {
+pub(super) fn next_token(more: bool, last: Option<String>) -> String {
     if more { last.unwrap_or_default() } else { String::new() }
 }

@@ -1,10 +1,12 @@
 //! ResolveBatch: the message becomes subjects here, on the caller's own task; the writer does the rest.
 //! A batch that was resolved already is answered even when the tenant's switch is off.
 
+use segue_model::identifier::PERSON_ID;
 use segue_model::{FieldViolation, TenantId};
 use segue_proto::events::v1::EventKind;
 use segue_proto::identity::v1::{ResolveBatchRequest, ResolveBatchResponse, Subject as SubjectProto};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::Identity;
 use crate::Config;
@@ -60,12 +62,9 @@ pub(crate) fn parse(config: &Config, identifiers: &Identifiers, request: Resolve
 /// Ingest has checked sizes when it took the event in; what names nobody is left out here.
 fn parse_subject(identifiers: &Identifiers, subject: SubjectProto) -> Subject {
     let kind = subject.kind();
-    let mut ids: Vec<_> = subject
-        .identifiers
-        .into_iter()
-        .filter(|id| !id.kind.is_empty() && !id.kind.contains('\0'))
-        .filter_map(|id| identifiers.parse(&id.kind, id.value))
-        .collect();
+    let stable = subject.identifiers.iter().filter(|id| id.kind == PERSON_ID);
+    let named = stable.filter_map(|id| Uuid::try_parse(&id.value).ok()).collect();
+    let mut ids: Vec<_> = subject.identifiers.into_iter().filter_map(|id| identifiers.linkable(id)).collect();
     // Stable: of equally strong ones the first stays first.
     ids.sort_by(|a, b| a.kind.cmp(&b.kind));
     if ids.len() > 1 {
@@ -88,5 +87,5 @@ fn parse_subject(identifiers: &Identifiers, subject: SubjectProto) -> Subject {
     // Maps have no order; the order of names makes runs repeatable.
     let mut traits: Vec<_> = subject.traits.into_iter().filter(|(name, _)| !name.contains('\0')).collect();
     traits.sort_by(|a, b| a.0.cmp(&b.0));
-    Subject { ids, time_us: subject.time_us, kind, traits, account, previous, logout: subject.logout }
+    Subject { named, ids, time_us: subject.time_us, kind, traits, account, previous, logout: subject.logout }
 }

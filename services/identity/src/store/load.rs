@@ -12,8 +12,9 @@ use crate::registry::{Counters, Link, PROFILE_TRAITS, Person, PersonState, Regis
 const ADD_TENANT: &str = "INSERT INTO tenants (tenant, salt, version, persons, devices, links, merged, ordinals)
     VALUES ($1, $2, 0, 0, 0, 0, 0, 0) ON CONFLICT (tenant) DO NOTHING";
 // SQLite's transaction holds the lock of the whole file already.
-const LOCK_TENANT_SQLITE: &str = "SELECT version, persons, devices, links, merged, ordinals FROM tenants WHERE tenant = $1";
-const LOCK_TENANT_POSTGRES: &str = "SELECT version, persons, devices, links, merged, ordinals FROM tenants WHERE tenant = $1 FOR UPDATE";
+const LOCK_TENANT_SQLITE: &str = "SELECT version, persons, devices, links, merged, ordinals, salt FROM tenants WHERE tenant = $1";
+const LOCK_TENANT_POSTGRES: &str =
+    "SELECT version, persons, devices, links, merged, ordinals, salt FROM tenants WHERE tenant = $1 FOR UPDATE";
 
 const FIND_ANSWER_SEQUENCE: &str = "SELECT sequence FROM answers WHERE tenant = $1 AND source = $2";
 const FIND_ANSWER: &str = "SELECT body FROM answers WHERE tenant = $1 AND source = $2";
@@ -61,27 +62,28 @@ const FIND_PROFILES_POSTGRES: &str = "SELECT m.root, t.name, t.value, t.time_us,
 
 const FIND_MERGE_REQUEST: &str = "SELECT from_person, into_person FROM merge_requests WHERE tenant = $1 AND request_id = $2";
 
-/// Locks a tenant against other processes until the transaction ends, and returns its counters. A tenant that is new
-/// begins with the salt given.
-pub(crate) async fn lock_tenant(tx: &mut Tx, tenant: &TenantId, salt: &[u8]) -> Result<Counters, IdentityError> {
-    type Row = (i64, i64, i64, i64, i64, i64);
+/// Locks a tenant against other processes until the transaction ends, and returns its counters and salt. A tenant
+/// that is new begins with the salt given.
+pub(crate) async fn lock_tenant(tx: &mut Tx, tenant: &TenantId, salt: &[u8]) -> Result<(Counters, Vec<u8>), IdentityError> {
+    type Row = (i64, i64, i64, i64, i64, i64, Vec<u8>);
     let sql = tx.sql(LOCK_TENANT_SQLITE, LOCK_TENANT_POSTGRES);
     let mut row: Option<Row> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(conn).await)?;
     if row.is_none() {
         on_tx!(tx, conn => sqlx::query(ADD_TENANT).bind(tenant.as_str()).bind(salt).execute(conn).await.map(drop))?;
         row = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(conn).await)?;
     }
-    let Some((version, persons, devices, links, merged, ordinals)) = row else {
+    let Some((version, persons, devices, links, merged, ordinals, salt)) = row else {
         return Err(IdentityError::Corrupt { what: "tenant" });
     };
-    Ok(Counters {
+    let counters = Counters {
         version: counter(version)?,
         persons: number(persons)?,
         devices: number(devices)?,
         links: counter(links)?,
         merged: number(merged)?,
         ordinals: counter(ordinals)?,
-    })
+    };
+    Ok((counters, salt))
 }
 
 /// The last sequence that was answered to a source.

@@ -8,8 +8,10 @@ use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::{GetIdentityStatusResponse, LinkKind, LinkRecord, LinkedIdentifier, Person, Trait};
 use segue_store::{Db, Tx, on_db, on_tx};
 
-use super::{accounts, counter, json, number, person_id, select, timestamp, trait_value};
+use super::{accounts, consents, counter, json, number, select, timestamp, trait_value};
+use crate::consent::{Consent, Topic, topic};
 use crate::error::IdentityError;
+use crate::person_id;
 use crate::registry::TraitValue;
 
 // SQLite has no statistics here, and would walk the primary key of a whole tenant where an index is named.
@@ -73,6 +75,27 @@ pub(crate) async fn find_by_number(db: &Db, tenant: &TenantId, person: u32) -> R
     find_root(&mut tx, tenant, root).await
 }
 
+/// The tenant's salt, if it has any persons.
+async fn salt(tx: &mut Tx, tenant: &TenantId) -> Result<Option<Vec<u8>>, IdentityError> {
+    Ok(on_tx!(tx, conn => sqlx::query_scalar(FIND_SALT).bind(tenant.as_str()).fetch_optional(conn).await)?)
+}
+
+/// The number that each text is the stable id of; whether it was given out is for the caller to know.
+pub(super) async fn numbers_of_ids(tx: &mut Tx, tenant: &TenantId, ids: &[&str]) -> Result<Vec<Option<u32>>, IdentityError> {
+    let salt = if ids.is_empty() { None } else { salt(tx, tenant).await? };
+    let number = |id: &&str| person_id::number(salt.as_ref()?, &uuid::Uuid::try_parse(id).ok()?);
+    Ok(ids.iter().map(number).collect())
+}
+
+/// The person whose stable id this is, or the one that it was merged into.
+pub(crate) async fn find_by_id(db: &Db, tenant: &TenantId, id: &str) -> Result<Option<Person>, IdentityError> {
+    let number = numbers_of_ids(&mut db.read().await?, tenant, &[id]).await?.pop().flatten();
+    match number {
+        Some(number) => find_by_number(db, tenant, number).await,
+        None => Ok(None),
+    }
+}
+
 /// The person whom an identifier names.
 pub(crate) async fn find_by_identifier(db: &Db, tenant: &TenantId, kind: &str, value: &str) -> Result<Option<Person>, IdentityError> {
     let mut tx = db.read().await?;
@@ -112,8 +135,7 @@ pub(crate) async fn list_persons(db: &Db, tenant: &TenantId, after: u32, rows_ma
 
 /// Persons with all that belongs to them, by ascending number.
 async fn load(tx: &mut Tx, tenant: &TenantId, roots: &[u32]) -> Result<Vec<Person>, IdentityError> {
-    let salt: Option<Vec<u8>> = on_tx!(tx, conn => sqlx::query_scalar(FIND_SALT).bind(tenant.as_str()).fetch_optional(conn).await)?;
-    let (Some(salt), false) = (salt, roots.is_empty()) else { return Ok(Vec::new()) };
+    let (Some(salt), false) = (salt(tx, tenant).await?, roots.is_empty()) else { return Ok(Vec::new()) };
     let sql = tx.sql(LIST_MEMBERS_SQLITE, LIST_MEMBERS_POSTGRES);
     let list = json(roots)?;
     let members: Vec<(i64, i64, i64, i64)> =
@@ -124,7 +146,8 @@ async fn load(tx: &mut Tx, tenant: &TenantId, roots: &[u32]) -> Result<Vec<Perso
     for (root, member, first_seen_us, last_seen_us) in members {
         let (root, member) = (number(root)?, number(member)?);
         root_of.insert(member, root);
-        let person = persons.entry(root).or_insert_with(|| Person { number: root, id: person_id(&salt, root), ..Person::default() });
+        let person =
+            persons.entry(root).or_insert_with(|| Person { number: root, id: person_id::of(&salt, root).to_string(), ..Person::default() });
         if root == member {
             person.first_seen_at = Some(timestamp(first_seen_us));
             person.last_seen_at = Some(timestamp(last_seen_us));
@@ -135,6 +158,7 @@ async fn load(tx: &mut Tx, tenant: &TenantId, roots: &[u32]) -> Result<Vec<Perso
     let list = json(&root_of.keys().collect::<Vec<_>>())?;
     add_identifiers(tx, tenant, &list, &root_of, &mut persons).await?;
     add_traits(tx, tenant, &list, &root_of, &mut persons).await?;
+    add_consents(tx, tenant, &list, &root_of, &mut persons).await?;
     for (member, account) in accounts::of_members(tx, tenant, &list).await? {
         let person = person_of(member, &root_of, &mut persons)?;
         // Several members of one person may belong to the account: the last time that one was seen gives the place.
@@ -198,6 +222,27 @@ async fn add_traits(
     Ok(())
 }
 
+async fn add_consents(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    members: &str,
+    root_of: &BTreeMap<u32, u32>,
+    persons: &mut BTreeMap<u32, Person>,
+) -> Result<(), IdentityError> {
+    // Something may have been said of several members of one person: one of it holds.
+    let mut winners: BTreeMap<Topic, Consent> = BTreeMap::new();
+    for (member, consent) in consents::of_members(tx, tenant, members).await? {
+        let topic = topic(root_of.get(&member).copied().unwrap_or_default(), &consent);
+        if winners.get(&topic).is_none_or(|known| consent.wins_over(known)) {
+            winners.insert(topic, consent);
+        }
+    }
+    for ((root, ..), consent) in winners {
+        person_of(i64::from(root), root_of, persons)?.consents.push(consent.into_proto());
+    }
+    Ok(())
+}
+
 /// Records of the link log after `after`, oldest first: all, or those that name a person or what was merged into it.
 pub(crate) async fn list_links(
     db: &Db,
@@ -212,7 +257,8 @@ pub(crate) async fn list_links(
         None => on_tx!(tx, conn => sqlx::query_as(LIST_LINKS)
             .bind(tenant.as_str()).bind(after as i64).bind(rows_max).fetch_all(conn).await)?,
         Some(person) => {
-            let members = json(&members_of(&mut tx, tenant, person).await?)?;
+            let members = members_of(&mut tx, tenant, person).await?.unwrap_or_else(|| vec![i64::from(person)]);
+            let members = json(&members)?;
             let sql = tx.sql(LIST_LINKS_OF_SQLITE, LIST_LINKS_OF_POSTGRES);
             on_tx!(tx, conn => sqlx::query_as(sql)
                 .bind(tenant.as_str()).bind(after as i64).bind(rows_max).bind(&members).fetch_all(conn).await)?
@@ -235,15 +281,15 @@ pub(crate) async fn list_links(
         .collect()
 }
 
-/// The numbers that are one person with `person`; just itself if it was never given out.
-async fn members_of(tx: &mut Tx, tenant: &TenantId, person: u32) -> Result<Vec<i64>, IdentityError> {
+/// The numbers that are one person with `person`; `None` if it was never given out.
+pub(super) async fn members_of(tx: &mut Tx, tenant: &TenantId, person: u32) -> Result<Option<Vec<i64>>, IdentityError> {
     let root: Option<i64> = on_tx!(tx, conn => sqlx::query_scalar(FIND_ROOT_BY_NUMBER)
         .bind(tenant.as_str()).bind(i64::from(person)).fetch_optional(conn).await)?;
-    let root = root.unwrap_or(i64::from(person));
+    let Some(root) = root else { return Ok(None) };
     let sql = tx.sql(LIST_MEMBERS_SQLITE, LIST_MEMBERS_POSTGRES);
     let members: Vec<(i64, i64, i64, i64)> =
         on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(json(&[root])?).fetch_all(conn).await)?;
-    Ok(members.into_iter().map(|(_, member, _, _)| member).chain([root]).collect())
+    Ok(Some(members.into_iter().map(|(_, member, _, _)| member).collect()))
 }
 
 /// How many persons and devices there are.

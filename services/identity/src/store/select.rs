@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use futures::TryStreamExt;
 use roaring::RoaringBitmap;
 use segue_model::TenantId;
+use segue_model::identifier::PERSON_ID;
 use segue_proto::events::v1::Identifier;
 use segue_store::{Db, Tx, on_tx};
 
-use super::{counter, json, number};
+use super::{counter, json, number, read};
 use crate::error::IdentityError;
 
 /// Up to so many persons are always looked up one by one.
@@ -84,7 +85,8 @@ async fn survivors_within(
 /// Whom each identifier names; 0: nobody.
 pub(crate) async fn persons_of_identifiers(db: &Db, tenant: &TenantId, identifiers: &[Identifier]) -> Result<Vec<u32>, IdentityError> {
     // PostgreSQL cannot read the NUL character, which no stored identifier has.
-    let readable = identifiers.iter().enumerate().filter(|(_, id)| !id.kind.contains('\0') && !id.value.contains('\0'));
+    let stored = |id: &Identifier| id.kind != PERSON_ID && !id.kind.contains('\0') && !id.value.contains('\0');
+    let readable = identifiers.iter().enumerate().filter(|(_, id)| stored(id));
     let list: Vec<(&str, &str, usize)> = readable.map(|(at, id)| (id.kind.as_str(), id.value.as_str(), at)).collect();
     let mut tx = db.read().await?;
     let sql = tx.sql(NAMED_SQLITE, NAMED_POSTGRES);
@@ -94,6 +96,18 @@ pub(crate) async fn persons_of_identifiers(db: &Db, tenant: &TenantId, identifie
     for (at, person) in rows {
         let slot = usize::try_from(at).ok().and_then(|at| persons.get_mut(at)).ok_or(IdentityError::Corrupt { what: "index" })?;
         *slot = number(person)?;
+    }
+    let by_id: Vec<(usize, &str)> =
+        identifiers.iter().enumerate().filter(|(_, id)| id.kind == PERSON_ID).map(|(at, id)| (at, id.value.as_str())).collect();
+    if !by_id.is_empty() {
+        let ids: Vec<&str> = by_id.iter().map(|(_, id)| *id).collect();
+        let numbers = read::numbers_of_ids(&mut tx, tenant, &ids).await?;
+        let roots = roots(&mut tx, tenant, &numbers.iter().flatten().copied().collect::<Vec<_>>()).await?;
+        for ((at, _), number) in by_id.into_iter().zip(numbers) {
+            if let (Some(slot), Some(root)) = (persons.get_mut(at), number.and_then(|number| roots.get(&number))) {
+                *slot = *root;
+            }
+        }
     }
     Ok(persons)
 }

@@ -10,7 +10,7 @@ use segue_proto::identity::v1::LinkKind;
 use segue_store::{Tx, on_tx};
 use serde::Serialize;
 
-use super::{accounts, json, limits};
+use super::{accounts, consents, json, limits};
 use crate::effects::{Effects, TraitChanges};
 use crate::error::IdentityError;
 use crate::registry::Counters;
@@ -118,6 +118,9 @@ pub(crate) async fn write(tx: &mut Tx, tenant: &TenantId, effects: Effects, coun
     limits::of_person_traits(tx, tenant, &mut traits).await?;
     if !traits.is_empty() {
         run(tx, tenant, PUT_TRAITS_SQLITE, PUT_TRAITS_POSTGRES, &trait_rows(&traits)?).await?;
+    }
+    if !effects.consents.is_empty() {
+        consents::write(tx, tenant, effects.consents).await?;
     }
     if !effects.accounts.is_empty() {
         accounts::write(tx, tenant, &effects.accounts, effects.account_traits, effects.memberships).await?;

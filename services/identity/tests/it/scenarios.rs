@@ -52,7 +52,7 @@ impl World {
         let mut traits: Vec<_> = event.traits.into_iter().collect();
         traits.sort_by(|a, b| a.0.cmp(&b.0));
         let account = self.identifiers.account(event.account_id);
-        let subject = Subject { ids, time_us: event.time_us, kind, traits, account, previous, logout: event.logout };
+        let subject = Subject { named: Vec::new(), ids, time_us: event.time_us, kind, traits, account, previous, logout: event.logout };
         self.rules.resolve(&mut self.registry, &mut self.effects, &subject).expect("everything is loaded")
     }
 

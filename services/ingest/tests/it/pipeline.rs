@@ -144,6 +144,15 @@ impl IdentityService for Identity {
     async fn merge_persons(&self, _: Request<MergePersonsRequest>) -> Result<Response<MergePersonsResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn set_consents(&self, _: Request<SetConsentsRequest>) -> Result<Response<SetConsentsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_consents(&self, _: Request<ListConsentsRequest>) -> Result<Response<ListConsentsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn unlink_identifier(&self, _: Request<UnlinkIdentifierRequest>) -> Result<Response<UnlinkIdentifierResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn get_identity_status(&self, _: Request<GetIdentityStatusRequest>) -> Result<Response<GetIdentityStatusResponse>, Status> {
         Err(Status::unimplemented(""))
     }
