@@ -124,7 +124,9 @@
 
 mod depth;
 mod error;
+mod exact;
 mod lexer;
+mod matching;
 mod names;
 mod normal;
 mod parser;
@@ -133,6 +135,7 @@ mod walk;
 mod writer;
 
 pub use error::{FormatError, FormatFault, ParseError};
+pub use matching::{field_text, matches, property_of, property_text, value_order, value_text};
 pub use normal::normalise;
 pub use parser::{parse, parse_span};
 pub use walk::{walk, walk_from};

@@ -1,13 +1,46 @@
 //! What a run does next: a pure function of the scenario, the run, what happened and what is known.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`compile`] | a definition is checked by itself: every fault at once, with its path |
+//! | [`selectors`] | the part of that which is about selectors, filters and conditions |
+//! | [`graph`] | the part of that which is about where steps lead |
+//! | [`steps`] | the part of that which is about single steps |
+//! | [`advance`] | what a run does on an input |
+//! | [`waits`] | until when a wait lasts |
+//! | [`entry`] | who may enter, when, and by what |
+//! | [`cron`] | schedules |
+//! | [`local`] | wall clock times in a zone, and spans |
+//! | [`values`] | events as templates see them |
+//!
+//! A further kind of step: its shape in [`steps`], where it leads in [`graph`], what it does in [`advance`].
+
+mod advance;
+mod compile;
+mod cron;
+mod entry;
+mod graph;
+mod local;
+mod selectors;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod values;
+mod waits;
 
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
-use segue_proto::campaign::v1::{ScenarioDefinition, ScenarioFault};
-use segue_proto::events::v1::{Item, ResolvedEvent, Value};
+use segue_proto::campaign::v1::ScenarioDefinition;
+use segue_proto::events::v1::{Item, ResolvedEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::persons::Profile;
+
+pub(crate) use advance::advance;
+pub(crate) use compile::compile;
+pub(crate) use entry::{enters, goals_until_us, interest, may_enter, next_entry_us};
+pub(crate) use values::{entered_by, json_of};
 
 /// A scenario's version, checked and ready to be gone through.
 #[derive(Debug)]
@@ -19,6 +52,8 @@ pub(crate) struct Compiled {
     pub(crate) time_zone: Tz,
     /// Position of each step by id.
     pub(crate) steps: BTreeMap<String, usize>,
+    /// Of a schedule that has one.
+    cron: Option<cron::Cron>,
 }
 
 /// What a run was entered with: what templates see as `event`.
@@ -55,11 +90,11 @@ pub(crate) struct Run {
 /// What a run carries along.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Id of the step where it is.
+    /// Id of the step where it is. Empty: it has just been entered, and goes to the first.
     pub(crate) step: String,
-    /// It is inside this step's wait (or asked something there) rather than about to do it.
+    /// It is inside this step's wait rather than about to do it.
     pub(crate) waiting: bool,
-    /// Visits of steps so far, over all steps.
+    /// Steps done so far, over all steps; a step is visited once it is left.
     pub(crate) visits: u32,
     /// The last 50.
     pub(crate) history: Vec<Visited>,
@@ -107,6 +142,7 @@ pub(crate) enum Input<'i> {
 /// What is known when a run goes on. What is missing is asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts<'f> {
+    /// An empty profile for whom nobody knows any more.
     pub(crate) person: Option<&'f Profile>,
     /// By (step, arm): whether the person meets the arm's condition as of now.
     pub(crate) conditions: BTreeMap<(usize, usize), bool>,
@@ -171,72 +207,4 @@ pub(crate) enum Next {
     Rest,
     /// It goes on with `Input::Go` once this is known.
     Ask(Ask),
-}
-
-/// Checks a definition as far as it can be by itself: shapes, limits, the graph. What it names elsewhere is checked by `scenarios`.
-/// Paths of faults begin with `definition`.
-pub(crate) fn compile(
-    scenario: &str,
-    version: u32,
-    definition: &ScenarioDefinition,
-    default_zone: Tz,
-) -> Result<Compiled, Vec<ScenarioFault>> {
-    let _ = (scenario, version, definition, default_zone);
-    Err(Vec::new())
-}
-
-/// Lets a run go on until it rests, ends or needs to know something. Calling it again with the same run, input and facts does the same.
-pub(crate) fn advance(
-    scenario: &Compiled,
-    run: &mut Run,
-    input: Input<'_>,
-    facts: &Facts<'_>,
-    now_us: i64,
-    steps_max: u32,
-    effects: &mut Vec<Effect>,
-) -> Next {
-    let _ = (scenario, run, input, facts, now_us, steps_max, effects);
-    Next::Rest
-}
-
-/// Whether an event lets its person enter, and with which entry key.
-pub(crate) fn enters(scenario: &Compiled, event: &ResolvedEvent) -> Option<String> {
-    let _ = (scenario, event);
-    None
-}
-
-/// Whether somebody may enter (again): given what is known of the entries so far of this person and entry key.
-pub(crate) fn may_enter(scenario: &Compiled, last_entered_us: Option<i64>, is_active: bool, now_us: i64) -> bool {
-    let _ = (scenario, last_entered_us, is_active, now_us);
-    false
-}
-
-/// Names of events that matter to a scenario: entry, exits, goals, waits. None: all do.
-pub(crate) fn interest(scenario: &Compiled) -> Option<Vec<String>> {
-    let _ = scenario;
-    None
-}
-
-/// After the end of a run its goals are still looked for until this moment.
-pub(crate) fn goals_until_us(scenario: &Compiled, entered_us: i64) -> i64 {
-    let _ = scenario;
-    entered_us
-}
-
-/// The next time after `after_us` at which a schedule lets persons enter, in this zone; None: never again.
-pub(crate) fn next_entry_us(scenario: &Compiled, after_us: i64, zone: Tz) -> Option<i64> {
-    let _ = (scenario, after_us, zone);
-    None
-}
-
-/// An event as `Entered` (and templates) see it.
-pub(crate) fn entered_by(event: &ResolvedEvent) -> Entered {
-    let _ = event;
-    Entered::default()
-}
-
-/// A value as templates see it: decimals as numbers, times as RFC 3339.
-pub(crate) fn json_of(value: &Value) -> serde_json::Value {
-    let _ = value;
-    serde_json::Value::Null
 }
