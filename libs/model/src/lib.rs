@@ -9,6 +9,7 @@ pub mod dimension;
 pub mod error;
 pub mod id;
 pub mod identifier;
+pub mod link_token;
 pub mod module;
 pub mod partition;
 
