@@ -122,7 +122,7 @@ pub(crate) fn key_in_headers(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `authorization: Bearer <key>`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     credentials(headers, "bearer")
 }
 

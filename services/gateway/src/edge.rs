@@ -184,8 +184,7 @@ impl Peers {
             Module::Identity => self.identity.as_ref(),
             Module::Analytics => self.analytics.as_ref(),
             Module::Audience => self.audience.as_ref(),
-            // It has no contract yet, so no call leads here.
-            Module::Campaign => None,
+            Module::Campaign => self.campaign.as_ref(),
         }
     }
 }

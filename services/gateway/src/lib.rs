@@ -69,6 +69,8 @@ pub struct Peers {
     pub analytics: Option<PeerChannel>,
     /// `segue.audience.v1`.
     pub audience: Option<PeerChannel>,
+    /// `segue.campaign.v1`, and what comes back from messages.
+    pub campaign: Option<PeerChannel>,
 }
 
 /// What the gateway needs.

@@ -13,10 +13,13 @@
 //! | 503 | keys cannot be checked, or ingest is away or slow | keep it, try again |
 //!
 //! Never 3xx, which they take for success, and never 501, which they drop.
+//!
+//! Beside it stand the routes of what comes back from messages ([`follow`]), whose clients are browsers, providers and apps.
 
 pub(crate) mod body;
 pub(crate) mod collect;
 pub(crate) mod cors;
+mod follow;
 mod settings;
 
 use std::sync::Arc;
@@ -47,6 +50,9 @@ pub(crate) async fn handle(edge: &Arc<Edge>, request: Request<Body>) -> Response
         }
         ["sourceConfig"] if is_get => settings::rudderstack(edge, request.uri().clone(), request.headers().clone()).await,
         // RudderStack's browser client sends to the second one by sendBeacon: the key stands in the query.
+        ["l", token] => follow::handle(edge, follow::Sender::Person, token, request).await,
+        ["v1", "callbacks", token] => follow::handle(edge, follow::Sender::Program, token, request).await,
+        ["v1", "inbox", ..] => follow::handle_inbox(edge, request).await,
         ["v1", name] | ["beacon", "v1", name @ "batch"] => match collect::find_route(name) {
             Some(_) if request.method() != Method::POST => only(request, "POST").await,
             Some(route) => collect::handle(edge, route, request).await,

@@ -23,10 +23,10 @@ use crate::sdk::body::{self, BodyError};
 use crate::sdk::{fault, raw, refuse, retry_after};
 
 /// When this process is full; about the time that one batch takes.
-const OVERLOAD_DELAY: Duration = Duration::from_secs(1);
+pub(crate) const OVERLOAD_DELAY: Duration = Duration::from_secs(1);
 
 /// How long a body may take whose request shows no key before it, if the configuration does not ask for less.
-const KEYLESS_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KEYLESS_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The long form of the last part of a route.
 pub(crate) fn find_route(name: &str) -> Option<&'static str> {
@@ -156,7 +156,7 @@ async fn collect(edge: &Edge, admitted: &Admitted, message: CollectRequest) -> R
     Ok(raw(status, collected.body))
 }
 
-fn refuse_body(error: &BodyError) -> Response<Body> {
+pub(crate) fn refuse_body(error: &BodyError) -> Response<Body> {
     let (status, code) = match error {
         BodyError::TooLarge { .. } | BodyError::TooLargeDecompressed { .. } => (StatusCode::BAD_REQUEST, "TOO_LARGE"),
         BodyError::NotCompressed { .. } | BodyError::UnknownEncoding { .. } | BodyError::Broken { .. } => {

@@ -91,8 +91,19 @@ impl Gateway {
         channel: PeerChannel,
         stop: CancellationToken,
     ) -> Gateway {
+        Self::start_before(store_url, config, clock, ingest, Peers { ingest: Some(channel), ..Peers::default() }, stop).await
+    }
+
+    /// With these services behind it.
+    pub(crate) async fn start_before(
+        store_url: &str,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        ingest: SmallIngest,
+        peers: Peers,
+        stop: CancellationToken,
+    ) -> Gateway {
         let tasks = Tasks::new();
-        let peers = Peers { ingest: Some(channel), ..Peers::default() };
         let deps = Deps { config, store_url: store_url.to_owned(), clock, peers, tasks: tasks.clone() };
         let Started { edge, internal_routes, closing, .. } = segue_gateway::start(deps).await.expect("the gateway starts");
         let address = listen(edge, &stop).await;
