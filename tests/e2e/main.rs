@@ -5,6 +5,7 @@
 
 mod audience;
 mod bad_input;
+mod campaign;
 mod crash;
 mod figures;
 mod import;

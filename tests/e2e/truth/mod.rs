@@ -37,16 +37,21 @@ const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// One process with everything in it, whose clock stands still.
-struct Stage {
-    clock: ManualClock,
-    process: Process,
+pub(crate) struct Stage {
+    pub(crate) clock: ManualClock,
+    pub(crate) process: Process,
     operator: Gateway,
-    url: String,
+    pub(crate) url: String,
     _folder: TempDir,
 }
 
 impl Stage {
     async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings than the usual ones.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> anyhow::Result<Self> {
         segue_runtime::install_tls_provider();
         let folder = TempDir::with_prefix("segue-truth-")?;
         let mut settings = Settings::default();
@@ -54,6 +59,8 @@ impl Stage {
         settings.server.listen = "127.0.0.1:0".to_owned();
         // Nobody else is there whom short rounds could disturb.
         settings.audience.live.round_ms_min = 5;
+        settings.campaign.flow.round_ms_min = 5;
+        change(&mut settings);
         let clock = ManualClock::new(START_US);
         let process = Process::start(&settings, Arc::new(clock.clone())).await?;
         let url = format!("http://{}", process.edge.context("the gateway runs here")?);
@@ -63,6 +70,15 @@ impl Stage {
     }
 
     async fn tenant(&self, id: &str) -> anyhow::Result<Gateway> {
+        let gateway = self.tenant_with(id, tenancy::Module::Audience).await?;
+        // Services hear of it a moment later.
+        crate::modules::eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok()))
+            .await?;
+        Ok(gateway)
+    }
+
+    /// A tenant with a module on, and whatever it needs; as its administrator.
+    pub(crate) async fn tenant_with(&self, id: &str, module: tenancy::Module) -> anyhow::Result<Gateway> {
         let tenant = tenancy::Tenant { id: id.to_owned(), ..Default::default() };
         self.operator.tenancy().create_tenant(tenancy::CreateTenantRequest { tenant: Some(tenant) }).await?;
         let key = tenancy::Key {
@@ -72,18 +88,13 @@ impl Stage {
             source: "test".to_owned(),
             ..Default::default()
         };
-        let module = tenancy::Module::Audience.into();
-        let request = tenancy::EnableModuleRequest { tenant: id.to_owned(), module, with_dependencies: false };
+        let request = tenancy::EnableModuleRequest { tenant: id.to_owned(), module: module.into(), with_dependencies: true };
         self.operator.tenancy().enable_module(request).await?;
         let key = self.operator.tenancy().create_key(tenancy::CreateKeyRequest { key: Some(key) }).await?.into_inner();
-        let gateway = Gateway::connect(&self.url, &key.secret, None).await?;
-        // Services hear of it a moment later.
-        crate::modules::eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok()))
-            .await?;
-        Ok(gateway)
+        Gateway::connect(&self.url, &key.secret, None).await
     }
 
-    fn now_us(&self) -> i64 {
+    pub(crate) fn now_us(&self) -> i64 {
         segue_model::Clock::now_us(&self.clock)
     }
 }
