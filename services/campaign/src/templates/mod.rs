@@ -1,105 +1,107 @@
 //! What messages say: templates with versions, partials and locales, rendered by MiniJinja within limits.
+//!
+//! `definition` is what a template says and which parts each kind has, `scan` looks at sources before they are compiled, `engine` runs them
+//! within limits, `loaded` is a template with its partials, `values` what templates see, `change` creates and changes them, `preview` shows
+//! and tests them, `store` has the statements.
 
-use std::collections::BTreeMap;
+mod change;
+mod definition;
+mod engine;
+mod filters;
+mod loaded;
+mod preview;
+mod scan;
+mod store;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use segue_model::TenantId;
-use segue_proto::campaign::v1::{
-    ArchiveTemplateRequest, ChannelKind, CreateTemplateRequest, GetTemplateRequest, ListTemplatesRequest, ListTemplatesResponse,
-    PreviewTemplateRequest, PreviewTemplateResponse, SendTestRequest, SendTestResponse, Template, TemplateFault, UpdateTemplateRequest,
-};
-use segue_runtime::Tenant;
-use segue_store::Db;
+use segue_proto::campaign::v1::{ChannelKind, MissingValue, TemplateFault};
+use segue_store::{Db, Tx};
+
+pub(crate) use loaded::{Loaded, Rendered};
+pub(crate) use values::person_values;
 
 use crate::config::Config;
 use crate::error::CampaignError;
-use crate::persons::Profile;
-use crate::service::Service;
+use crate::fields;
+use definition::{Content, Localized};
+use loaded::Sources;
+
+/// Templates of all tenants that are kept compiled.
+const KEPT_MAX: usize = 10_000;
+
+/// A template as of so many changes of its tenant's.
+type Known = (i64, Option<Arc<Loaded>>);
 
 /// Templates of all tenants, with the newest versions compiled and kept. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Templates {
     config: Arc<Config>,
     db: Db,
-}
-
-/// The newest version of a template with the partials that it includes.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) kind: ChannelKind,
-    pub(crate) version: u32,
-}
-
-/// A message's parts, filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rendered {
-    pub(crate) parts: BTreeMap<String, String>,
-    pub(crate) locale: String,
+    known: Arc<Mutex<HashMap<(TenantId, String), Known>>>,
 }
 
 impl Templates {
     pub(crate) fn new(config: Arc<Config>, db: Db) -> Self {
-        Self { config, db }
+        Self { config, db, known: Arc::default() }
     }
 
     /// The newest version. None: there is none, or it is archived.
-    pub(crate) async fn find(&self, _tenant: &TenantId, _id: &str) -> Result<Option<Arc<Loaded>>, CampaignError> {
-        let _ = (&self.config, &self.db);
-        Ok(None)
+    pub(crate) async fn find(&self, tenant: &TenantId, id: &str) -> Result<Option<Arc<Loaded>>, CampaignError> {
+        if !fields::is_id(id) {
+            return Ok(None);
+        }
+        let key = (tenant.clone(), id.to_owned());
+        let changes = store::changes(&self.db, tenant).await?;
+        let known = self.known.lock().get(&key).cloned();
+        let before = match known {
+            Some((as_of, loaded)) if as_of == changes => return Ok(loaded),
+            Some((_, loaded)) => loaded,
+            None => None,
+        };
+        let mut tx = self.db.read().await?;
+        let read = self.load(&mut tx, tenant, id, before).await;
+        tx.commit().await?;
+        let (changes, loaded) = read?;
+        let mut known = self.known.lock();
+        if known.len() >= KEPT_MAX && !known.contains_key(&key) {
+            known.clear();
+        }
+        known.insert(key, (changes, loaded.clone()));
+        Ok(loaded)
     }
-}
 
-impl Loaded {
-    /// Fills in the parts for a locale. Faults: why a message must not be sent.
-    pub(crate) fn render(&self, _values: &serde_json::Value, _locale: Option<&str>) -> Result<Rendered, Vec<TemplateFault>> {
-        Err(Vec::new())
+    /// What has the versions of `before` need not be compiled again.
+    async fn load(&self, tx: &mut Tx, tenant: &TenantId, id: &str, before: Option<Arc<Loaded>>) -> Result<Known, CampaignError> {
+        let changes = store::changes_in(tx, tenant).await?;
+        let Some(stored) = store::find(tx, tenant, id).await?.filter(|stored| !stored.archived) else { return Ok((changes, None)) };
+        let sources = Sources::read(tx, tenant, stored.id, stored.kind, stored.version, stored.content).await?;
+        let loaded = match before {
+            Some(before) if before.versions == sources.versions() => before,
+            Some(_) | None => Arc::new(Loaded::new(&self.config.template, sources, false)),
+        };
+        Ok((changes, Some(loaded)))
     }
 }
 
 /// Fills in one expression (of an UpdateTrait step).
-pub(crate) fn render_text(_config: &Config, _source: &str, _values: &serde_json::Value) -> Result<String, TemplateFault> {
-    Err(TemplateFault::default())
-}
-
-/// `person` as templates see it.
-pub(crate) fn person_values(_profile: &Profile) -> serde_json::Value {
-    serde_json::Value::Null
-}
-
-impl Service {
-    pub(crate) async fn create_template_of(&self, _tenant: &Tenant, _request: CreateTemplateRequest) -> Result<Template, CampaignError> {
-        Err(CampaignError::Stopping)
+pub(crate) fn render_text(config: &Config, source: &str, values: &serde_json::Value) -> Result<String, TemplateFault> {
+    const PART: &str = "content";
+    let parts = [(PART.to_owned(), source.to_owned())].into();
+    let locales = vec![Localized { locale: String::new(), parts }];
+    let content = Content { locales, default_locale: String::new(), missing: MissingValue::Default };
+    if let Err(faults) = content.outline() {
+        return Err(faults.into_iter().next().map(definition::Fault::answered).unwrap_or_default());
     }
-
-    pub(crate) async fn get_template_of(&self, _tenant: &Tenant, _request: GetTemplateRequest) -> Result<Template, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn list_templates_of(
-        &self,
-        _tenant: &Tenant,
-        _request: ListTemplatesRequest,
-    ) -> Result<ListTemplatesResponse, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn update_template_of(&self, _tenant: &Tenant, _request: UpdateTemplateRequest) -> Result<Template, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn archive_template_of(&self, _tenant: &Tenant, _request: ArchiveTemplateRequest) -> Result<Template, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn preview_template_of(
-        &self,
-        _tenant: &Tenant,
-        _request: PreviewTemplateRequest,
-    ) -> Result<PreviewTemplateResponse, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn send_test_of(&self, _tenant: &Tenant, _request: SendTestRequest) -> Result<SendTestResponse, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
+    let partials = std::collections::BTreeMap::new();
+    let sources = Sources { id: String::new(), kind: ChannelKind::Unspecified, version: 0, content, partials };
+    let loaded = Loaded::new(&config.template, sources, false);
+    let mut rendered = loaded.render(values, None).map_err(|faults| faults.into_iter().next().unwrap_or_default())?;
+    Ok(rendered.parts.remove(PART).unwrap_or_default())
 }
