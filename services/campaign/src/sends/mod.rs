@@ -1,14 +1,40 @@
 //! The send ledger: planning, deciding, giving to providers, explaining.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`plan`] | writing down, dropping and moving sends, in the transactions of runs |
+//! | [`row`] | a send as stored: its addresses and decisions |
+//! | [`claim`] | what is due, and taking hold of it |
+//! | [`judge`] | pure: whether to send, to whom, and what is said about it |
+//! | [`caps`] | counts of messages per person and day |
+//! | [`prepare`] | from claimed sends to messages |
+//! | [`commit`] | the transactions in which decisions and results become true |
+//! | [`lane`] | what a process knows of a channel: its rate, its concurrency, whether its provider is down |
+//! | [`deliver`] | giving messages to providers |
+//! | [`worker`] | which send comes next |
+//! | [`report`] | what came back |
+//! | [`list`] | reading the ledger |
+//!
+//! A send is due at `due_us`; claiming it moves that to the end of the hold and counts `claim` up, so that a hold that ran out is simply due
+//! again, and whoever lost it changes nothing. Every provider call is made under a hold that outlasts it.
 
-use segue_model::TenantId;
-use segue_proto::campaign::v1::{
-    ExplainSendRequest, ExplainSendResponse, GetSendRequest, ListSendsRequest, ListSendsResponse, Purpose, Send, SendReason,
-};
-use segue_runtime::{Tasks, Tenant};
-use segue_store::Tx;
+mod caps;
+mod claim;
+mod commit;
+mod deliver;
+mod judge;
+mod lane;
+mod list;
+mod plan;
+mod prepare;
+mod report;
+mod row;
+mod told;
+mod worker;
 
-use crate::error::CampaignError;
-use crate::service::Service;
+use segue_proto::campaign::v1::Purpose;
+
+pub(crate) use plan::{drop_of_runs, move_persons, plan};
 
 /// A message that a run wants sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,49 +87,7 @@ pub(crate) fn id(scenario: &str, step: &str, run: u64, attempt_group: &str) -> S
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{scenario}\n{step}\n{run}\n{attempt_group}").as_bytes()))
 }
 
-/// Writes sends down; one that is there already stays as it is. Whoever commits rings `Bells::sends` afterwards.
-pub(crate) async fn plan(_tx: &mut Tx, _tenant: &TenantId, sends: &[NewSend]) -> Result<(), CampaignError> {
-    if sends.is_empty() { Ok(()) } else { Err(CampaignError::Stopping) }
-}
-
-/// Suppresses what runs have planned and nobody has begun to send.
-pub(crate) async fn drop_of_runs(
-    _tx: &mut Tx,
-    _tenant: &TenantId,
-    runs: &[u64],
-    _reason: SendReason,
-    _now_us: i64,
-) -> Result<(), CampaignError> {
-    if runs.is_empty() { Ok(()) } else { Err(CampaignError::Stopping) }
-}
-
-/// Sends of merged persons go to the survivors.
-pub(crate) async fn move_persons(_tx: &mut Tx, _tenant: &TenantId, merged: &[(u32, u32)]) -> Result<(), CampaignError> {
-    if merged.is_empty() { Ok(()) } else { Err(CampaignError::Stopping) }
-}
-
-impl Service {
-    /// Starts giving messages to providers.
-    pub(crate) fn spawn_senders(&self, _tasks: &Tasks) {}
-
-    /// Notes what came back, and tells it as an event, once. False: it was known, or there is no such message.
-    pub(crate) async fn report(&self, _tenant: &TenantId, _report: &Report) -> Result<bool, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn list_sends_of(&self, _tenant: &Tenant, _request: ListSendsRequest) -> Result<ListSendsResponse, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn get_send_of(&self, _tenant: &Tenant, _request: GetSendRequest) -> Result<Send, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
-
-    pub(crate) async fn explain_send_of(
-        &self,
-        _tenant: &Tenant,
-        _request: ExplainSendRequest,
-    ) -> Result<ExplainSendResponse, CampaignError> {
-        Err(CampaignError::Stopping)
-    }
+/// What a provider knows the message to one address by: the same for every attempt.
+fn idempotency_key(id: &str, address: usize, addresses: usize) -> String {
+    if addresses <= 1 { id.to_owned() } else { format!("{id}.{address}") }
 }
