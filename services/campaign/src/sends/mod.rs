@@ -29,6 +29,8 @@ mod plan;
 mod prepare;
 mod report;
 mod row;
+#[cfg(test)]
+mod tests;
 mod told;
 mod worker;
 
