@@ -18,6 +18,7 @@
 //! SQLite and the embedded log are always there. PostgreSQL is when `SEGUE_TEST_POSTGRES_URL` is set, NATS when
 //! `SEGUE_TEST_NATS_URL` is; with `SEGUE_TEST_BACKENDS=required` a missing one fails the test instead of being left out.
 
+pub mod destination;
 mod log;
 mod store;
 

@@ -1,6 +1,7 @@
 //! The section `audience` of the configuration.
 
 use segue_model::FieldViolation;
+use segue_runtime::outgoing::Rules;
 use serde::{Deserialize, Serialize};
 
 /// Limits per tenant, how live membership works, and what syncs may reach.
@@ -104,6 +105,18 @@ impl Default for SyncConfig {
             timeout_ms: 15_000,
             retry_pause_ms_max: 600_000,
             give_up_hours: 72,
+        }
+    }
+}
+
+impl SyncConfig {
+    /// What destinations may be.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            allow_insecure: self.allow_http,
+            allow_private: self.allow_private_addresses,
+            insecure_setting: "audience.sync.allow_http",
+            private_setting: "audience.sync.allow_private_addresses",
         }
     }
 }

@@ -5,7 +5,6 @@
 //! id, until it is taken ([`deliver`]). One process works on a sync at a time: it holds a lease, and whatever it writes down is fenced by
 //! it ([`store`]).
 
-mod address;
 mod body;
 mod changes;
 mod decide;
@@ -13,7 +12,6 @@ mod definition;
 mod deliver;
 mod outlet;
 mod schedule;
-mod signature;
 mod store;
 mod worker;
 
@@ -21,7 +19,7 @@ use segue_model::TenantId;
 use segue_proto::audience::v1::{
     CreateSyncRequest, DeleteSyncRequest, DeleteSyncResponse, GetSyncRequest, ListSyncsRequest, ListSyncsResponse, Sync, UpdateSyncRequest,
 };
-use segue_runtime::{Tasks, Tenant};
+use segue_runtime::{Tasks, Tenant, outgoing};
 use segue_store::Db;
 
 use self::definition::{NewSync, Settings, etag, parse_change, parse_new, to_proto};
@@ -82,7 +80,7 @@ async fn create(db: &Db, config: &Config, tenant: &TenantId, sync: NewSync, now_
         if store::count(db, tenant).await? >= max {
             return Err(AudienceError::TooMany { what: "syncs", max, setting: "audience.syncs_max" });
         }
-        let secret = signature::new_secret(&mut rand::rng());
+        let secret = outgoing::new_secret(&mut rand::rng());
         store::insert(db, tenant, &sync, &secret, now_us).await?;
     }
     let stored = get(db, tenant, &sync.id).await?;

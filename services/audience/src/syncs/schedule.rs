@@ -24,16 +24,6 @@ pub(super) fn is_over(failing_since_us: i64, now_us: i64, config: &SyncConfig) -
     u64::try_from(hours).is_ok_and(|hours| hours >= config.give_up_hours)
 }
 
-/// Reads the header Retry-After: seconds, or a moment.
-pub(super) fn retry_after(header: &str, now_us: i64) -> Option<Duration> {
-    let header = header.trim();
-    if let Ok(seconds) = header.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at_us = chrono::DateTime::parse_from_rfc2822(header).ok()?.timestamp_micros();
-    u64::try_from(at_us.saturating_sub(now_us)).ok().map(Duration::from_micros)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,15 +41,6 @@ mod tests {
         let config = SyncConfig::default();
         let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), &config, 1.0).as_secs();
         assert_eq!([0, 120, 3_600, 10_000_000].map(asked), [1, 120, 3_600, 86_400]);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_moment() {
-        let now_us = 1_445_412_440_000_000; // Wed, 21 Oct 2015 07:27:20 GMT
-        assert_eq!(retry_after(" 120 ", now_us), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now_us), Some(Duration::from_secs(40)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now_us), None);
-        assert_eq!(retry_after("soon", now_us), None);
     }
 
     #[test]

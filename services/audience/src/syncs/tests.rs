@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use segue_model::{Clock, ManualClock};
 use segue_proto::audience::v1::SyncState;
+use segue_testkit::destination::{Answer, Destination};
 
 use super::deliver::{Delivery, message_id};
 use super::outlet::Outlet;
-use super::outlet::tests::{Answer, Destination};
 use super::store::{BatchAtHand, Owner, Phase, Progress};
 use super::*;
 use crate::config::SyncConfig;

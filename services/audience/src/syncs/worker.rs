@@ -164,10 +164,10 @@ mod tests {
     use segue_proto::events::v1::TransitionKind;
     use segue_runtime::Tenant;
     use segue_store::{Db, on_writer};
+    use segue_testkit::destination::{Answer, Destination};
     use serde_json::Value;
 
     use super::super::definition::parse_new;
-    use super::super::outlet::tests::{Answer, Destination};
     use super::super::store::Phase;
     use super::super::update;
     use super::*;

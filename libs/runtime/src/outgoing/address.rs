@@ -1,17 +1,20 @@
-//! Which addresses a destination may have: those of the public internet. Whoever may create a sync must not reach, through this process,
-//! what only this process can reach.
+//! Which addresses a destination may have: those of the public internet. Whoever may name one must not reach, through this process, what
+//! only this process can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Rules;
+
 /// Why an address is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{host}` has the address {address}, which is not one of the public internet; an operator can allow it by \
-     audience.sync.allow_private_addresses"
-)]
-pub(super) struct NotPublic {
-    pub(super) host: String,
-    pub(super) address: IpAddr,
+#[error("`{host}` has the address {address}, which is not one of the public internet; an operator can allow it by {setting}")]
+pub struct NotPublic {
+    /// As it was named.
+    pub host: String,
+    /// The first of its addresses that may not be reached.
+    pub address: IpAddr,
+    /// Key of the configuration.
+    pub setting: &'static str,
 }
 
 /// Ranges of the IANA registry of special-purpose IPv4 addresses that are not globally reachable, and multicast: first address, bits.
@@ -44,7 +47,7 @@ const SIX_TO_FOUR: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0)
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Whether an address is one of the public internet; one that carries another in it, if both are.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -72,10 +75,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// All addresses of a host if every one of them may be used; one that may not spoils all, since a name with both kinds is up to something.
-pub(super) fn check(host: &str, addresses: &[IpAddr], allow_private: bool) -> Result<(), NotPublic> {
-    match addresses.iter().find(|address| !allow_private && !is_public(**address)) {
+pub(super) fn check(host: &str, addresses: impl IntoIterator<Item = IpAddr>, rules: &Rules) -> Result<(), NotPublic> {
+    match addresses.into_iter().find(|address| !rules.allow_private && !is_public(*address)) {
         None => Ok(()),
-        Some(address) => Err(NotPublic { host: host.to_owned(), address: *address }),
+        Some(address) => Err(NotPublic { host: host.to_owned(), address, setting: rules.private_setting }),
     }
 }
 
@@ -179,9 +182,10 @@ mod tests {
     #[test]
     fn one_private_address_among_public_ones_spoils_a_host_unless_they_are_allowed() {
         let mixed = [address("8.8.8.8"), address("10.0.0.1")];
-        let refused = NotPublic { host: "both.example".to_owned(), address: mixed[1] };
-        assert_eq!(check("both.example", &mixed, false), Err(refused));
-        assert_eq!(check("both.example", &mixed, true), Ok(()));
-        assert_eq!(check("public.example", &mixed[..1], false), Ok(()));
+        let closed = Rules { allow_insecure: false, allow_private: false, insecure_setting: "a", private_setting: "b" };
+        let refused = NotPublic { host: "both.example".to_owned(), address: mixed[1], setting: "b" };
+        assert_eq!(check("both.example", mixed, &closed), Err(refused));
+        assert_eq!(check("both.example", mixed, &Rules { allow_private: true, ..closed }), Ok(()));
+        assert_eq!(check("public.example", [mixed[0]], &closed), Ok(()));
     }
 }
