@@ -1,6 +1,7 @@
 //! The section `campaign` of the configuration.
 
 use segue_model::FieldViolation;
+use segue_runtime::outgoing::Rules;
 use serde::{Deserialize, Serialize};
 
 /// Limits per tenant, how scenarios run, and how messages are sent.
@@ -123,6 +124,18 @@ impl Default for SendConfig {
 impl Default for TemplateConfig {
     fn default() -> Self {
         Self { fuel_max: 100_000, output_bytes_max: 1 << 20, source_bytes_max: 512 << 10 }
+    }
+}
+
+impl SendConfig {
+    /// What providers and webhooks may be.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            allow_insecure: self.allow_insecure,
+            allow_private: self.allow_private_addresses,
+            insecure_setting: "campaign.send.allow_insecure",
+            private_setting: "campaign.send.allow_private_addresses",
+        }
     }
 }
 
