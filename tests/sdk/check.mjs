@@ -1,12 +1,13 @@
 // Replays the scenario with each published client and holds what arrived against it; see ./run. One tenant per client.
 //
-// To add a client: a line in `clients`, and how it makes the calls in a file of clients/.
+// To add a client: a line in `clients`, and how it makes the calls in a file of clients/. Libraries that take our webhooks are `receivers`.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Api } from './api.mjs';
 import { differences, unfinished } from './expect.mjs';
 import { scenario } from './scenario.mjs';
 import { Server, pause } from './server.mjs';
+import { checkReceiver } from './standard_webhooks/check.mjs';
 
 const node = process.execPath;
 const python = process.env.SEGUE_SDK_PYTHON;
@@ -23,6 +24,11 @@ const clients = [
   { name: 'segment-browser-batching', command: [node, 'browser_client.mjs', 'segment-batching'], browser: true },
   { name: 'rudder-browser', command: [node, 'browser_client.mjs', 'rudder'], browser: true },
   { name: 'rudder-browser-beacon', command: [node, 'browser_client.mjs', 'rudder-beacon'], browser: true },
+];
+
+const receivers = [
+  { name: 'standard-webhooks-node', command: [node, 'receiver.mjs'], receiver: true },
+  { name: 'standard-webhooks-python', command: [python, 'receiver.py'], receiver: true },
 ];
 
 /** Runs one client to its end; gives the ids it used, or throws with what it printed. */
@@ -60,6 +66,7 @@ async function settle(api, client, names) {
 }
 
 async function check(server, client) {
+  if (client.receiver) return checkReceiver(process.env.SEGUE_BIN, client.command);
   const tenant = `sdk-${client.name}`;
   server.command('tenant', 'create', tenant);
   const writeKey = server.command('key', 'create', '--tenant', tenant, '--kind', 'write').secret;
@@ -75,12 +82,13 @@ async function check(server, client) {
 }
 
 const wanted = process.argv.slice(2);
-const unknown = wanted.filter((name) => !clients.some((client) => client.name === name));
+const all = [...clients, ...receivers];
+const unknown = wanted.filter((name) => !all.some((client) => client.name === name));
 if (unknown.length > 0) {
-  console.error(`no client called ${unknown.join(', ')}; there are ${clients.map((client) => client.name).join(', ')}`);
+  console.error(`no client called ${unknown.join(', ')}; there are ${all.map((client) => client.name).join(', ')}`);
   process.exit(2);
 }
-const chosen = clients.filter((client) => wanted.length === 0 || wanted.includes(client.name));
+const chosen = all.filter((client) => wanted.length === 0 || wanted.includes(client.name));
 const runnable = chosen.filter((client) => !client.browser || process.env.SEGUE_CHROMIUM);
 
 const server = await Server.start(process.env.SEGUE_BIN);
