@@ -53,13 +53,17 @@ pub(super) async fn answer(db: &Db, tenant: &TenantId, enter: &Enter) -> Result<
 /// Refuses to let persons enter by call where they cannot, before anybody is asked who they are.
 pub(super) async fn check(db: &Db, tenant: &TenantId, id: &str) -> Result<(), CampaignError> {
     let mut tx = db.read().await?;
-    let Some((state, started_version)) = state_in(&mut tx, STATE, tenant, id).await? else {
-        return Err(CampaignError::not_found(Kind::Scenario, id));
-    };
-    check_running(id, state)?;
-    let definition = store::definition_in(&mut tx, tenant, id, started_version).await?;
-    tx.commit().await?;
-    check_entry(id, &definition)
+    let checked = check_in(&mut tx, STATE, tenant, id).await;
+    // What is wrong with the scenario is what the caller has to know.
+    let _ = tx.rollback().await;
+    checked
+}
+
+async fn check_in(tx: &mut Tx, sql: &'static str, tenant: &TenantId, id: &str) -> Result<(), CampaignError> {
+    let row: Option<(String, i64)> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(id).fetch_optional(conn).await)?;
+    let (state, version) = row.ok_or_else(|| CampaignError::not_found(Kind::Scenario, id))?;
+    check_running(id, State::of(&state)?)?;
+    check_entry(id, &store::definition_in(tx, tenant, id, number(version)?).await?)
 }
 
 /// Writes down who is to enter; `persons` are those of the entrants, None who is unknown. Answers whether each is known, as it did before if
@@ -91,11 +95,7 @@ async fn add_in(
         return answered(enter, row).map(Outcome::Same);
     }
     let held = tx.sql(STATE, STATE_HELD_POSTGRES);
-    let Some((state, started_version)) = state_in(tx, held, tenant, id).await? else {
-        return Err(CampaignError::not_found(Kind::Scenario, id));
-    };
-    check_running(id, state)?;
-    check_entry(id, &store::definition_in(tx, tenant, id, started_version).await?)?;
+    check_in(tx, held, tenant, id).await?;
     let mut rows: Vec<(i64, u32, &str, String)> = Vec::with_capacity(persons.len());
     for (entrant, person) in enter.entrants.iter().zip(persons) {
         if let Some(person) = person {
@@ -124,11 +124,6 @@ fn answered(enter: &Enter, (fingerprint, digits): (String, String)) -> Result<Ve
         return Err(CampaignError::field("request_id", "was used for other entrants in the last days: choose another one"));
     }
     Ok(digits.bytes().map(|digit| digit == b'1').collect())
-}
-
-async fn state_in(tx: &mut Tx, sql: &'static str, tenant: &TenantId, id: &str) -> Result<Option<(State, u32)>, CampaignError> {
-    let row: Option<(String, i64)> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(id).fetch_optional(conn).await)?;
-    row.map(|(state, version)| Ok((State::of(&state)?, number(version)?))).transpose()
 }
 
 fn check_running(id: &str, state: State) -> Result<(), CampaignError> {

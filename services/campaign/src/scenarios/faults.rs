@@ -35,15 +35,13 @@ impl Service {
             Err(faults) => faults,
         };
         let named = named(definition);
-        faults.extend(self.sending_faults(&tenant.id, &named).await?);
+        let mut found = self.sending_faults(&tenant.id, &named).await?;
         let audiences = self.audiences_there(&tenant.id, named.audiences.keys().copied()).await?;
-        faults.extend(missing_faults("audience", &named.audiences, &audiences));
+        found.extend(missing_faults("audience", &named.audiences, &audiences));
         let lists = self.lists_there(&tenant.id, named.lists.keys().copied()).await?;
-        faults.extend(missing_faults("list", &named.lists, &lists));
-        faults.extend(self.condition_faults(&tenant.id, &named).await?);
-        // What one check says at a place need not be said by another again.
-        let mut seen = BTreeSet::new();
-        faults.retain(|fault| seen.insert((fault.field.clone(), fault.message.clone())));
+        found.extend(missing_faults("list", &named.lists, &lists));
+        found.extend(self.condition_faults(&tenant.id, &named).await?);
+        add_new(&mut faults, found);
         Ok(faults)
     }
 
@@ -104,6 +102,12 @@ impl Service {
         let faults: Vec<Vec<ScenarioFault>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
         Ok(faults.into_iter().flatten().collect())
     }
+}
+
+/// Adds what was found elsewhere where the definition by itself is right: that a name is no name is not told as missing again.
+fn add_new(faults: &mut Vec<ScenarioFault>, found: Vec<ScenarioFault>) {
+    let told: BTreeSet<String> = faults.iter().map(|fault| fault.field.clone()).collect();
+    faults.extend(found.into_iter().filter(|fault| !told.contains(&fault.field)));
 }
 
 /// What an answer that says whether something is archived says.
@@ -195,6 +199,16 @@ mod tests {
         assert_eq!(bare.ok(), Some(vec![fault("definition.entry.only_if", "there is no segment `s`")]));
         let error = wrong_condition(Err(Status::unavailable("starting")), &paths).expect_err("no answer");
         assert!(error.is_retryable(), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_told_as_missing_too() {
+        let mut faults = vec![fault("definition.steps[0].message.channel", "name a channel by its id")];
+        let found = ["definition.steps[0].message.channel", "definition.steps[0].message.template", "definition.steps[0].message.template"];
+        add_new(&mut faults, found.map(|field| fault(field, "there is none")).to_vec());
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, [found[0], found[1], found[1]]);
+        assert_eq!(faults[0].message, "name a channel by its id");
     }
 
     #[test]
