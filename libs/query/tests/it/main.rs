@@ -4,3 +4,4 @@ mod arbitrary;
 mod cases;
 mod faults;
 mod laws;
+mod matching;
