@@ -1,9 +1,46 @@
 //! Runs: persons going through scenarios.
 //!
-//! [`machine`] is pure: what a run does next, given what happened and what is known. [`worker`] feeds it: it reads the log, asks other
-//! services what the machine wants to know, and commits what comes out.
+//! One worker per tenant goes from round to round. A round takes what the log has brought, what was called for and what is due, lets runs go
+//! on, and commits what comes of it: runs, planned sends, events to be told, and positions of the log.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`machine`] | pure: what a run does next, given what happened and what is known |
+//! | `feed`, `incoming` | reads the log for all tenants |
+//! | `definitions` | scenarios as a worker goes by them |
+//! | `happening`, `deck` | what reaches each person, dealt with in order |
+//! | `facts` | what runs have to know, asked for in batches |
+//! | `effects` | what runs do to the world |
+//! | `schedules`, `merges` | entries that come of time; persons who become one |
+//! | `gather`, `round`, `commit` | a round from end to end |
+//! | `worker`, `supervisor` | the loop of a tenant; which tenants |
+//! | `store` | statements |
+//! | `calls` | the RPCs |
+//!
+//! # Why nothing is lost or done twice
+//!
+//! Positions advance in the transaction of what was done up to them, and that transaction begins with the claim on the tenant. What cannot
+//! be dealt with, because a service that has to be asked is down, is written down in that transaction too (`flow_held`, or a run that stays
+//! due), so that everybody else goes on.
 
+mod calls;
+mod commit;
+mod deck;
+mod definitions;
+mod effects;
+mod facts;
+mod feed;
+mod gather;
+mod happening;
+mod incoming;
 pub mod machine;
+mod merges;
+mod round;
+mod schedules;
+mod store;
+mod supervisor;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 /// Runs of a scenario, counted.
