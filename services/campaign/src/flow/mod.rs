@@ -43,20 +43,4 @@ mod supervisor;
 mod tests;
 mod worker;
 
-/// Runs of a scenario, counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) entered: u64,
-    pub(crate) active: u64,
-    /// By reason.
-    pub(crate) ended: std::collections::BTreeMap<String, u64>,
-}
-
-/// Counts the runs of a scenario.
-pub(crate) async fn counts(
-    _db: &segue_store::Db,
-    _tenant: &segue_model::TenantId,
-    _scenario: &str,
-) -> Result<Counts, crate::error::CampaignError> {
-    Ok(Counts::default())
-}
+pub(crate) use store::runs::counts;

@@ -3,6 +3,7 @@
 
 mod admin;
 mod audience;
+mod campaign;
 mod import;
 mod persons;
 mod report;
@@ -101,6 +102,18 @@ enum Command {
     Condition(audience::ConditionArgs),
     /// Shows ready-made conditions and fills in their blanks.
     Template(audience::TemplateArgs),
+    /// Makes, starts, pauses and shows scenarios, their runs and results.
+    Scenario(campaign::ScenarioArgs),
+    /// Makes, previews and tests templates of messages.
+    Message(campaign::TemplateArgs),
+    /// Makes and shows channels, by which messages leave.
+    Channel(campaign::ChannelArgs),
+    /// Shows and sets when messages may be sent.
+    Policy(campaign::PolicyArgs),
+    /// Shows the send ledger, and why a message was sent or not.
+    Send(campaign::SendArgs),
+    /// Records and shows what persons agreed to.
+    Consent(campaign::ConsentArgs),
     /// Prints the effective configuration, with secrets hidden.
     Config,
     /// Makes and shows tenants.
@@ -155,6 +168,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Sync(args) => audience::sync(&process, args).await,
         Command::Condition(args) => audience::condition(&process, args).await,
         Command::Template(args) => audience::template(&process, args).await,
+        Command::Scenario(args) => campaign::scenario(&process, args).await,
+        Command::Message(args) => campaign::template(&process, args).await,
+        Command::Channel(args) => campaign::channel(&process, args).await,
+        Command::Policy(args) => campaign::policy(&process, args).await,
+        Command::Send(args) => campaign::send(&process, args).await,
+        Command::Consent(args) => campaign::consent(&process, args).await,
         Command::Config => say(config::shown(&process.settings(&[])?)?.trim_end()),
         Command::Tenant(args) => admin::tenant(&process, args).await,
         Command::Key(args) => admin::key(&process, args).await,

@@ -1,6 +1,6 @@
 //! Statements on runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use segue_model::TenantId;
 use segue_store::{Db, Run as _, Tx, on_db, on_tx};
@@ -13,6 +13,8 @@ use crate::store::{counter, json, number};
 
 /// The time of what does not happen by itself, and until when active runs are looked at.
 pub(crate) const NEVER_US: i64 = i64::MAX;
+
+const COUNT: &str = "SELECT slot = 0, end_reason, count(*) FROM flow_run WHERE tenant = $1 AND scenario = $2 GROUP BY slot = 0, end_reason";
 
 /// A statement that reads runs.
 macro_rules! select {
@@ -143,6 +145,32 @@ impl RunRow {
         };
         Ok((run, self.watch_until_us))
     }
+}
+
+/// Runs of a scenario, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) entered: u64,
+    pub(crate) active: u64,
+    /// By reason.
+    pub(crate) ended: BTreeMap<String, u64>,
+}
+
+/// Counts the runs of a scenario that are kept.
+pub(crate) async fn counts(db: &Db, tenant: &TenantId, scenario: &str) -> Result<Counts, CampaignError> {
+    let rows: Vec<(bool, String, i64)> =
+        on_db!(db, pool => sqlx::query_as(COUNT).bind(tenant.as_str()).bind(scenario).fetch_all(pool).await)?;
+    let mut counts = Counts::default();
+    for (is_active, reason, number) in rows {
+        let number = counter(number)?;
+        counts.entered += number;
+        if is_active {
+            counts.active += number;
+        } else {
+            *counts.ended.entry(reason).or_default() += number;
+        }
+    }
+    Ok(counts)
 }
 
 /// A reason as the API and the store say it.

@@ -1,4 +1,4 @@
-//! `segue scenario`, and beside it `template`, `channel`, `policy`, `send` and `consent`: what happens to persons, and what they are sent.
+//! `segue scenario`, and beside it `message` (templates), `channel`, `policy`, `send` and `consent`: what happens to persons, and what they are sent.
 //! One module per command; those of `segue scenario` with much to print have modules of their own.
 
 mod channels;

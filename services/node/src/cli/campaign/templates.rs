@@ -1,4 +1,4 @@
-//! `segue template`: what messages say.
+//! `segue message`: what messages say.
 
 use std::path::{Path, PathBuf};
 
