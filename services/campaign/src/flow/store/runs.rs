@@ -14,7 +14,7 @@ use crate::store::{counter, json, number};
 /// The time of what does not happen by itself, and until when active runs are looked at.
 pub(crate) const NEVER_US: i64 = i64::MAX;
 
-const COUNT: &str = "SELECT slot = 0, end_reason, count(*) FROM flow_run WHERE tenant = $1 AND scenario = $2 GROUP BY slot = 0, end_reason";
+const COUNT_BY_REASON: &str = "SELECT slot = 0, end_reason, count(*) FROM flow_run WHERE tenant = $1 AND scenario = $2 GROUP BY slot = 0, end_reason";
 
 /// A statement that reads runs.
 macro_rules! select {
@@ -159,7 +159,7 @@ pub(crate) struct Counts {
 /// Counts the runs of a scenario that are kept.
 pub(crate) async fn counts(db: &Db, tenant: &TenantId, scenario: &str) -> Result<Counts, CampaignError> {
     let rows: Vec<(bool, String, i64)> =
-        on_db!(db, pool => sqlx::query_as(COUNT).bind(tenant.as_str()).bind(scenario).fetch_all(pool).await)?;
+        on_db!(db, pool => sqlx::query_as(COUNT_BY_REASON).bind(tenant.as_str()).bind(scenario).fetch_all(pool).await)?;
     let mut counts = Counts::default();
     for (is_active, reason, number) in rows {
         let number = counter(number)?;
