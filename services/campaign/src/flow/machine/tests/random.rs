@@ -162,7 +162,9 @@ proptest! {
     }
 
     #[test]
-    fn broken_definitions_never_panic_and_what_compiles_goes_on_from_every_step(definition in definition(), jumps in vec(0..200_000_000_i64, 1..6)) {
+    fn broken_definitions_never_panic_and_what_compiles_goes_on_from_every_step(
+        definition in definition(), jumps in vec(0..200_000_000_i64, 1..6),
+    ) {
         let scenario = match compile("spring", 1, &definition, Tz::UTC) {
             Ok(scenario) => scenario,
             Err(faults) => {
