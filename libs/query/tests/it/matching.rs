@@ -247,7 +247,6 @@ fn texts_of_equal_numbers_are_equal() {
 
 #[test]
 fn items_match_any_all_or_none() {
-    use ItemMatch::*;
     let named = |category: &str, price: Option<i64>| Item {
         categories: if category.is_empty() { vec![] } else { vec!["shop".to_owned(), category.to_owned()] },
         price_e4: price,
@@ -281,9 +280,10 @@ fn items_match_any_all_or_none() {
         (vec![baby()], has("nope"), [false, false, true]),
     ] {
         let event = ResolvedEvent { items, ..event() };
-        let found = [Any, All, None].map(|which| passes(compare(field.clone(), operator, &values, which), &event));
+        let found =
+            [ItemMatch::Any, ItemMatch::All, ItemMatch::None].map(|which| passes(compare(field.clone(), operator, &values, which), &event));
         assert_eq!(found, expected, "{field:?} {operator:?} {:?}", event.items);
-        assert_eq!(passes(compare(field, operator, &values, Unspecified), &event), found[0]);
+        assert_eq!(passes(compare(field, operator, &values, ItemMatch::Unspecified), &event), found[0]);
     }
 }
 
