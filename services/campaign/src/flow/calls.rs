@@ -160,7 +160,8 @@ impl Service {
 /// A run as the API says it.
 fn message(row: RunRow) -> Result<Run, CampaignError> {
     let (run, _): (machine::Run, i64) = row.read()?;
-    let visit = |visited: machine::Visited| Visit { step: visited.step, time: Some(timestamp(visited.time_us)), decision: visited.decision };
+    let visit =
+        |visited: machine::Visited| Visit { step: visited.step, time: Some(timestamp(visited.time_us)), decision: visited.decision };
     Ok(Run {
         id: run.id,
         scenario: run.scenario,

@@ -148,11 +148,14 @@ impl Deck {
         loop {
             for (id, input) in std::mem::take(&mut queue.going) {
                 if let Some(ask) = self.go_on(queue, id, &input) {
-                    wants.push((person, match ask {
-                        Ask::Person => Want::Person,
-                        Ask::Assignments => Want::Assignments,
-                        Ask::Conditions { step } => Want::Step { run: id, step },
-                    }));
+                    wants.push((
+                        person,
+                        match ask {
+                            Ask::Person => Want::Person,
+                            Ask::Assignments => Want::Assignments,
+                            Ask::Conditions { step } => Want::Step { run: id, step },
+                        },
+                    ));
                     queue.going.push((id, Going::Go));
                 }
             }

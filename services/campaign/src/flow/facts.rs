@@ -48,7 +48,11 @@ enum Group {
 }
 
 /// Learns what is wanted. Whoever wants what cannot be learned now is stuck. Answers why, if anybody is.
-pub(crate) async fn answer(sources: &Sources<'_>, deck: &mut Deck, wants: Vec<(u32, Want)>) -> Result<Option<CampaignError>, CampaignError> {
+pub(crate) async fn answer(
+    sources: &Sources<'_>,
+    deck: &mut Deck,
+    wants: Vec<(u32, Want)>,
+) -> Result<Option<CampaignError>, CampaignError> {
     let (mut unknown, mut unassigned) = (BTreeSet::new(), BTreeSet::new());
     let mut groups: BTreeMap<Group, Vec<(u32, u64)>> = BTreeMap::new();
     for (person, want) in wants {

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_cron_of_the_scenarios_zone_happens_once_however_often_it_was_missed() {
-        let plan = plan_of(ScheduleEntry { when: Some(When::Cron("0 9 * * *".to_owned())), audience: "a".to_owned(), ..Default::default() });
+        let plan =
+            plan_of(ScheduleEntry { when: Some(When::Cron("0 9 * * *".to_owned())), audience: "a".to_owned(), ..Default::default() });
         // 09:00 in Seoul is midnight UTC.
         assert_eq!(next_us(&plan, &row(MONDAY_US)), Some(MONDAY_US + 24 * HOUR_US));
         assert!(due(&plan, &row(MONDAY_US), MONDAY_US + 24 * HOUR_US - 1).is_none());

@@ -450,4 +450,13 @@ impl Worker {
         self.look_at_schedules();
         self.catch_up();
     }
+
+    /// Makes rounds until there is nothing to do at once, or somebody is stuck.
+    pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
+        super::round::round(self).await?;
+        while self.has_work() && !self.is_stuck() {
+            super::round::round(self).await?;
+        }
+        Ok(())
+    }
 }

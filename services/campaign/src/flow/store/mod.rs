@@ -16,7 +16,8 @@ use crate::store::{counter, json};
 /// Rows of one statement: a longer JSON text takes up memory and gains nothing.
 pub(crate) const ROWS_MAX: usize = 2_000;
 
-const CLAIM: &str = "INSERT INTO flow_tenant (tenant, owner, epoch, until_us, positions, numbers, calls, commands, asked, answered, done_us,
+const CLAIM: &str =
+    "INSERT INTO flow_tenant (tenant, owner, epoch, until_us, positions, numbers, calls, commands, asked, answered, done_us,
         steps_done, rounds, problem)
     VALUES ($1, $2, 1, $3, '[]', 0, 0, 0, 0, 0, 0, 0, 0, '')
     ON CONFLICT (tenant) DO UPDATE SET owner = excluded.owner, epoch = flow_tenant.epoch + 1, until_us = excluded.until_us,

@@ -167,8 +167,7 @@ pub(crate) async fn survivors(db: &Db, tenant: &TenantId, persons: &BTreeSet<u32
     for some in persons.chunks(ROWS_MAX) {
         let persons = json(some)?;
         let sql = db.sql(SURVIVORS_SQLITE, SURVIVORS_POSTGRES);
-        let rows: Vec<(i64, i64)> =
-            on_db!(db, pool => sqlx::query_as(sql).bind(tenant.as_str()).bind(persons).fetch_all(pool).await)?;
+        let rows: Vec<(i64, i64)> = on_db!(db, pool => sqlx::query_as(sql).bind(tenant.as_str()).bind(persons).fetch_all(pool).await)?;
         for (person, into) in rows {
             found.insert(number(person)?, number(into)?);
         }

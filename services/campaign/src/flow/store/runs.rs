@@ -63,15 +63,7 @@ const DUE: &str = select!(
 );
 const NEXT_DUE: &str = "SELECT r.due_us FROM flow_run r WHERE r.tenant = $1 AND r.scenario = $2 AND r.slot = 0 AND r.due_us >= $3
     AND (r.due_us > $3 OR r.id > $4) ORDER BY r.due_us, r.id LIMIT 1";
-const OF_SCENARIO: &str = select!(
-    "FROM flow_run r WHERE r.tenant = $1 AND r.scenario = $2 AND r.id > $3 ORDER BY r.id LIMIT $4"
-);
-const SCENARIOS: &str = "WITH RECURSIVE found (scenario) AS (
-        SELECT min(scenario) FROM flow_run WHERE tenant = $1 AND slot = 0
-        UNION ALL
-        SELECT (SELECT min(r.scenario) FROM flow_run r WHERE r.tenant = $1 AND r.slot = 0 AND r.scenario > found.scenario) FROM found
-        WHERE found.scenario IS NOT NULL)
-    SELECT scenario FROM found WHERE scenario IS NOT NULL";
+const OF_SCENARIO: &str = select!("FROM flow_run r WHERE r.tenant = $1 AND r.scenario = $2 AND r.id > $3 ORDER BY r.id LIMIT $4");
 const COUNT: &str = "SELECT count(*), coalesce(CAST(sum(CASE WHEN due_us <= $2 THEN 1 ELSE 0 END) AS BIGINT), 0) FROM flow_run
     WHERE tenant = $1 AND slot = 0";
 const OLD: &str = "SELECT id, person, scenario, entry_key, entry, entered_us FROM flow_run
@@ -79,9 +71,7 @@ const OLD: &str = "SELECT id, person, scenario, entry_key, entry, entered_us FRO
 const DELETE_SQLITE: &str = "DELETE FROM flow_run WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))";
 const DELETE_POSTGRES: &str =
     "DELETE FROM flow_run WHERE tenant = $1 AND id = ANY (SELECT value::bigint FROM json_array_elements_text($2::json))";
-const GET: &str = select!(
-    "FROM flow_run r WHERE r.tenant = $1 AND r.id = $2"
-);
+const GET: &str = select!("FROM flow_run r WHERE r.tenant = $1 AND r.id = $2");
 const PAGE: &str = select!(
     "FROM flow_run r WHERE r.tenant = $1 AND ($2 = '' OR r.scenario = $2) AND (CAST($3 AS BIGINT) = 0 OR r.person = $3)
     AND (NOT $4 OR r.slot = 0) AND r.id < $5 ORDER BY r.id DESC LIMIT $6"
@@ -320,15 +310,9 @@ pub(crate) async fn of_scenario(
         .fetch_all(pool).await)?)
 }
 
-/// Scenarios with active runs.
-pub(crate) async fn scenarios(db: &Db, tenant: &TenantId) -> Result<Vec<String>, CampaignError> {
-    Ok(on_db!(db, pool => sqlx::query_scalar(SCENARIOS).bind(tenant.as_str()).fetch_all(pool).await)?)
-}
-
 /// How many runs are active, and how many of them are due.
 pub(crate) async fn count(db: &Db, tenant: &TenantId, now_us: i64) -> Result<(u64, u64), CampaignError> {
-    let (active, due): (i64, i64) =
-        on_db!(db, pool => sqlx::query_as(COUNT).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
+    let (active, due): (i64, i64) = on_db!(db, pool => sqlx::query_as(COUNT).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
     Ok((counter(active)?, counter(due)?))
 }
 
