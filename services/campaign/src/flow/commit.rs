@@ -43,8 +43,8 @@ pub(crate) async fn commit(
     slots.sort_unstable_by_key(|slot| slot.run.id);
     let of = |is_new: bool| slots.iter().filter(|slot| slot.is_new == is_new).map(|slot| written(slot)).collect::<Vec<_>>();
     // Who has ended makes room for who enters again.
-    runs::update(&mut tx, tenant, &of(false)).await?;
-    runs::insert(&mut tx, tenant, &of(true)).await?;
+    runs::put(&mut tx, tenant, &of(false)).await?;
+    runs::put(&mut tx, tenant, &of(true)).await?;
     let outcome = &deck.outcome;
     persons::assign(&mut tx, tenant, &outcome.assignments).await?;
     persons::free(&mut tx, tenant, &work.freed).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn merge(
     let mut tx = db.begin().await?;
     advance(&mut tx, tenant, row).await?;
     let ended: Vec<Written<'_>> = ended.iter().map(|run| Written { run, goals_until_us: run.entered_us }).collect();
-    runs::update(&mut tx, tenant, &ended).await?;
+    runs::put(&mut tx, tenant, &ended).await?;
     if !unmerged.is_empty() {
         persons::unmerge(&mut tx, tenant, &unmerged).await?;
     }

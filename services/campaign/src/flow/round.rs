@@ -105,7 +105,7 @@ async fn finish(worker: &mut Worker, mut deck: Deck, work: Work, asked: u64, pro
         commit(&worker.shared.db, &worker.tenant, &row, &deck, &work, &held).await.map_err(Failure::Reload)?;
         worker.pending.clear();
         worker.row = row;
-        worker.written_at = Instant::now();
+        worker.written_at = Some(Instant::now());
         note(worker, &deck, &work, !held.is_empty(), &stuck);
     }
     worker.look_ahead(&work.all_due).await.map_err(Failure::Reload)?;

@@ -114,7 +114,8 @@ pub(crate) struct Worker {
     retry: Option<(Instant, Duration)>,
     /// There is something to do at once.
     pub(crate) is_more: bool,
-    pub(crate) written_at: Instant,
+    /// None: the store does not know yet where the tenant began.
+    pub(crate) written_at: Option<Instant>,
     pub(crate) swept_at: Instant,
     wake: Arc<Notify>,
 }
@@ -147,7 +148,7 @@ impl Worker {
             held_after: 0,
             retry: None,
             is_more: true,
-            written_at: now,
+            written_at: (!row.positions.is_empty()).then_some(now),
             swept_at: now,
             wake,
             shared,
@@ -242,7 +243,7 @@ impl Worker {
 
     /// Whether the log was followed further than the store says, for a while.
     pub(crate) fn is_to_be_written(&self) -> bool {
-        self.read != self.row.positions && self.written_at.elapsed() >= super::round::WRITE_INTERVAL
+        self.written_at.is_none_or(|at| self.read != self.row.positions && at.elapsed() >= super::round::WRITE_INTERVAL)
     }
 
     /// Takes in what came in, unless there is something to deal with already.

@@ -52,7 +52,7 @@ const SURVIVORS_SQLITE: &str = "SELECT m.person, m.into_person FROM json_each($2
 const SURVIVORS_POSTGRES: &str = "SELECT m.person, m.into_person
     FROM json_array_elements_text($2::json) AS k (value) JOIN flow_merged m ON m.tenant = $1 AND m.person = k.value::bigint";
 const HELD_PERSONS: &str = "SELECT h.person, h.number FROM flow_held h WHERE h.tenant = $1 AND h.number > $2 ORDER BY h.number LIMIT $3";
-const HELD_SQLITE: &str = "SELECT h.number, h.person, h.body FROM json_each($2) k CROSS JOIN flow_held h
+const HELD_SQLITE: &str = "SELECT h.number, h.person, h.body FROM json_each($2) k CROSS JOIN flow_held h INDEXED BY flow_held_of_person
     WHERE h.tenant = $1 AND h.person = k.value ORDER BY h.number";
 const HELD_POSTGRES: &str = "SELECT h.number, h.person, h.body FROM json_array_elements_text($2::json) AS k (value) JOIN flow_held h
     ON h.tenant = $1 AND h.person = k.value::bigint ORDER BY h.number";
@@ -230,15 +230,18 @@ pub(crate) async fn free(tx: &mut Tx, tenant: &TenantId, numbers: &[u64]) -> Res
 }
 
 // What a merge moves. Statements take pairs (from, into) of which no person is in both places.
+// With its LIMIT, SQLite looks up whom the list names before it updates: else it would go through all rows of the tenant.
 const MOVE_RUNS_SQLITE: &str = "UPDATE flow_run SET person = j.into_person
-    FROM (SELECT value ->> 0 AS from_person, value ->> 1 AS into_person FROM json_each($2)) AS j
-    WHERE flow_run.tenant = $1 AND flow_run.person = j.from_person";
+    FROM (SELECT r.rowid AS place, k.value ->> 1 AS into_person FROM json_each($2) k CROSS JOIN flow_run r
+        WHERE r.tenant = $1 AND r.person = k.value ->> 0 LIMIT -1) AS j
+    WHERE flow_run.rowid = j.place";
 const MOVE_RUNS_POSTGRES: &str = "UPDATE flow_run SET person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_run.tenant = $1 AND flow_run.person = j.from_person";
 const MOVE_HELD_SQLITE: &str = "UPDATE flow_held SET person = j.into_person
-    FROM (SELECT value ->> 0 AS from_person, value ->> 1 AS into_person FROM json_each($2)) AS j
-    WHERE flow_held.tenant = $1 AND flow_held.person = j.from_person";
+    FROM (SELECT h.number AS number, k.value ->> 1 AS into_person FROM json_each($2) k
+        CROSS JOIN flow_held h INDEXED BY flow_held_of_person WHERE h.tenant = $1 AND h.person = k.value ->> 0 LIMIT -1) AS j
+    WHERE flow_held.tenant = $1 AND flow_held.number = j.number";
 const MOVE_HELD_POSTGRES: &str = "UPDATE flow_held SET person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_held.tenant = $1 AND flow_held.person = j.from_person";
@@ -266,8 +269,9 @@ const LEAVE_ASSIGNMENTS_SQLITE: &str = "DELETE FROM assignment
 const LEAVE_ASSIGNMENTS_POSTGRES: &str = "DELETE FROM assignment
     WHERE tenant = $1 AND person = ANY (SELECT value::bigint FROM json_array_elements_text($2::json))";
 const MOVE_MERGED_SQLITE: &str = "UPDATE flow_merged SET into_person = j.into_person
-    FROM (SELECT value ->> 0 AS from_person, value ->> 1 AS into_person FROM json_each($2)) AS j
-    WHERE flow_merged.tenant = $1 AND flow_merged.into_person = j.from_person";
+    FROM (SELECT m.person AS person, k.value ->> 1 AS into_person FROM json_each($2) k
+        CROSS JOIN flow_merged m INDEXED BY flow_merged_into WHERE m.tenant = $1 AND m.into_person = k.value ->> 0 LIMIT -1) AS j
+    WHERE flow_merged.tenant = $1 AND flow_merged.person = j.person";
 const MOVE_MERGED_POSTGRES: &str = "UPDATE flow_merged SET into_person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_merged.tenant = $1 AND flow_merged.into_person = j.from_person";

@@ -27,28 +27,22 @@ macro_rules! select {
     };
 }
 
-const INSERT_SQLITE: &str = "INSERT INTO flow_run (tenant, id, scenario, version, person, entry_key, entry, entered_us, held_out, slot,
+// SQLite would go through all runs of the tenant for an update from a list: what is inserted and there already is changed.
+const PUT_SQLITE: &str = "INSERT INTO flow_run (tenant, id, scenario, version, person, entry_key, entry, entered_us, held_out, slot,
         due_us, watch_until_us, ended_us, end_reason, state)
     SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
         value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13
-    FROM json_each($2)";
-const INSERT_POSTGRES: &str = "INSERT INTO flow_run (tenant, id, scenario, version, person, entry_key, entry, entered_us, held_out, slot,
+    FROM json_each($2) WHERE true
+    ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version, slot = excluded.slot, due_us = excluded.due_us,
+        watch_until_us = excluded.watch_until_us, ended_us = excluded.ended_us, end_reason = excluded.end_reason, state = excluded.state";
+const PUT_POSTGRES: &str = "INSERT INTO flow_run (tenant, id, scenario, version, person, entry_key, entry, entered_us, held_out, slot,
         due_us, watch_until_us, ended_us, end_reason, state)
     SELECT $1, (value ->> 0)::bigint, value ->> 1, (value ->> 2)::bigint, (value ->> 3)::bigint, value ->> 4, (value ->> 5)::bigint,
         (value ->> 6)::bigint, (value ->> 7)::boolean, (value ->> 8)::bigint, (value ->> 9)::bigint, (value ->> 10)::bigint,
         (value ->> 11)::bigint, value ->> 12, value ->> 13
-    FROM json_array_elements($2::json)";
-const UPDATE_SQLITE: &str = "UPDATE flow_run SET version = j.version, slot = j.slot, due_us = j.due_us,
-        watch_until_us = j.watch_until_us, ended_us = j.ended_us, end_reason = j.end_reason, state = j.state
-    FROM (SELECT value ->> 0 AS id, value ->> 1 AS version, value ->> 2 AS slot, value ->> 3 AS due_us, value ->> 4 AS watch_until_us,
-        value ->> 5 AS ended_us, value ->> 6 AS end_reason, value ->> 7 AS state FROM json_each($2)) AS j
-    WHERE flow_run.tenant = $1 AND flow_run.id = j.id";
-const UPDATE_POSTGRES: &str = "UPDATE flow_run SET version = j.version, slot = j.slot, due_us = j.due_us,
-        watch_until_us = j.watch_until_us, ended_us = j.ended_us, end_reason = j.end_reason, state = j.state
-    FROM (SELECT (value ->> 0)::bigint AS id, (value ->> 1)::bigint AS version, (value ->> 2)::bigint AS slot,
-        (value ->> 3)::bigint AS due_us, (value ->> 4)::bigint AS watch_until_us, (value ->> 5)::bigint AS ended_us,
-        value ->> 6 AS end_reason, value ->> 7 AS state FROM json_array_elements($2::json)) AS j
-    WHERE flow_run.tenant = $1 AND flow_run.id = j.id";
+    FROM json_array_elements($2::json)
+    ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version, slot = excluded.slot, due_us = excluded.due_us,
+        watch_until_us = excluded.watch_until_us, ended_us = excluded.ended_us, end_reason = excluded.end_reason, state = excluded.state";
 const OF_PERSONS_SQLITE: &str = select!(
     "FROM json_each($2) k CROSS JOIN flow_run r WHERE r.tenant = $1 AND r.person = k.value
     AND r.watch_until_us > $3"
@@ -66,6 +60,8 @@ const NEXT_DUE: &str = "SELECT r.due_us FROM flow_run r WHERE r.tenant = $1 AND 
 const OF_SCENARIO: &str = select!("FROM flow_run r WHERE r.tenant = $1 AND r.scenario = $2 AND r.id > $3 ORDER BY r.id LIMIT $4");
 const COUNT: &str = "SELECT count(*), coalesce(CAST(sum(CASE WHEN due_us <= $2 THEN 1 ELSE 0 END) AS BIGINT), 0) FROM flow_run
     WHERE tenant = $1 AND slot = 0";
+const COUNT_SQLITE: &str = "SELECT count(*), coalesce(CAST(sum(CASE WHEN due_us <= $2 THEN 1 ELSE 0 END) AS BIGINT), 0)
+    FROM flow_run INDEXED BY flow_run_due WHERE tenant = $1 AND slot = 0";
 const OLD: &str = "SELECT id, person, scenario, entry_key, entry, entered_us FROM flow_run
     WHERE tenant = $1 AND slot <> 0 AND watch_until_us <= $2 ORDER BY watch_until_us LIMIT $3";
 const DELETE_SQLITE: &str = "DELETE FROM flow_run WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))";
@@ -210,9 +206,9 @@ impl Written<'_> {
     }
 }
 
-/// Writes new runs.
-pub(crate) async fn insert(tx: &mut Tx, tenant: &TenantId, runs: &[Written<'_>]) -> Result<(), CampaignError> {
-    let sql = tx.sql(INSERT_SQLITE, INSERT_POSTGRES);
+/// Writes runs, new ones and changed ones. Of changed ones whose they are and what they were entered with stays.
+pub(crate) async fn put(tx: &mut Tx, tenant: &TenantId, runs: &[Written<'_>]) -> Result<(), CampaignError> {
+    let sql = tx.sql(PUT_SQLITE, PUT_POSTGRES);
     for some in runs.chunks(ROWS_MAX) {
         let mut rows = Vec::with_capacity(some.len());
         for written in some {
@@ -234,22 +230,6 @@ pub(crate) async fn insert(tx: &mut Tx, tenant: &TenantId, runs: &[Written<'_>])
                 reason,
                 written.state()?,
             ));
-        }
-        let rows = json(&rows)?;
-        on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(rows).run(conn).await)?;
-    }
-    Ok(())
-}
-
-/// Writes changed runs.
-pub(crate) async fn update(tx: &mut Tx, tenant: &TenantId, runs: &[Written<'_>]) -> Result<(), CampaignError> {
-    let sql = tx.sql(UPDATE_SQLITE, UPDATE_POSTGRES);
-    for some in runs.chunks(ROWS_MAX) {
-        let mut rows = Vec::with_capacity(some.len());
-        for written in some {
-            let (ended_us, reason) = written.ended();
-            let (due_us, watch_until_us) = (written.due_us(), written.watch_until_us());
-            rows.push((written.run.id, written.run.version, written.slot(), due_us, watch_until_us, ended_us, reason, written.state()?));
         }
         let rows = json(&rows)?;
         on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(rows).run(conn).await)?;
@@ -312,7 +292,7 @@ pub(crate) async fn of_scenario(
 
 /// How many runs are active, and how many of them are due.
 pub(crate) async fn count(db: &Db, tenant: &TenantId, now_us: i64) -> Result<(u64, u64), CampaignError> {
-    let (active, due): (i64, i64) = on_db!(db, pool => sqlx::query_as(COUNT).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
+    let (active, due): (i64, i64) = on_db!(db, pool => sqlx::query_as(db.sql(COUNT_SQLITE, COUNT)).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
     Ok((counter(active)?, counter(due)?))
 }
 

@@ -39,7 +39,7 @@ fn run(id: u64, person: u32, due_us: Option<i64>) -> Run {
 
 async fn insert(tx: &mut Tx, tenant: &TenantId, all: &[Run]) -> Result<(), CampaignError> {
     let written: Vec<Written<'_>> = all.iter().map(|run| Written { run, goals_until_us: 50 }).collect();
-    runs::insert(tx, tenant, &written).await
+    runs::put(tx, tenant, &written).await
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn of_a_person_scenario_and_key_one_run_is_active() -> Result<()> {
         tx.rollback().await?;
         first.ended = Some((20, EndReason::ExitRule));
         let mut tx = db.begin().await?;
-        runs::update(&mut tx, &shop, &[Written { run: &first, goals_until_us: 50 }]).await?;
+        runs::put(&mut tx, &shop, &[Written { run: &first, goals_until_us: 50 }]).await?;
         insert(&mut tx, &shop, &[run(3, 7, Some(30))]).await?;
         tx.commit().await?;
         let mut read: Vec<(Run, i64)> = Vec::new();

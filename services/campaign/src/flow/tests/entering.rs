@@ -53,6 +53,7 @@ async fn many_who_enter_an_audience_at_once_enter_once_each_in_parts() -> Result
         }
         let some = shop.runs("s").await?.len();
         assert!((1..2_500).contains(&some), "{some} after three rounds");
+        shop.clock.advance_us(60 * SECOND_US);
         let mut worker = shop.worker("q", scenarios()).await?;
         settle(&mut worker).await?;
         let runs = shop.runs("s").await?;
