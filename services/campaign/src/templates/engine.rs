@@ -129,8 +129,10 @@ fn parse_name(name: &str) -> Option<(usize, &str, &str)> {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     filters::add_to(&mut environment);
-    // It writes down everything that is known, whoever asked.
+    // One writes down everything that is known, the other makes values that contain themselves: they are never freed, and never end when
+    // they are written.
     environment.remove_global("debug");
+    environment.remove_global("namespace");
     environment.set_recursion_limit(RECURSION_MAX);
     // So that errors name what is undefined.
     environment.set_debug(true);

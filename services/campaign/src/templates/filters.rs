@@ -150,8 +150,8 @@ mod tests {
     fn filled(source: &str, value: impl Into<Value>) -> Result<String, String> {
         let mut environment = Environment::new();
         add_to(&mut environment);
-        let person = Value::from_iter([("time_zone", Value::from("Asia/Seoul"))]);
-        let values = Value::from_iter([("v", value.into()), ("person", person)]);
+        let person = Value::from_pairs([("time_zone", Value::from("Asia/Seoul"))]);
+        let values = Value::from_pairs([("v", value.into()), ("person", person)]);
         environment.render_str(source, values).map_err(|error| error.to_string())
     }
 

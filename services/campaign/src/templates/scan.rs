@@ -149,6 +149,9 @@ impl<'s> Scanner<'s> {
                 }
                 Token::Name(_) | Token::Text(_) | Token::Number | Token::Comma | Token::Colon | Token::Assign | Token::Close => {}
             }
+            if let (Some(Token::Name(name @ ("namespace" | "debug"))), Token::Open) = (previous, token) {
+                return self.refuse(format!("`{name}` is not there"));
+            }
             if operators > TAG_OPERATORS_MAX {
                 return self.refuse(format!("has a tag with more than {TAG_OPERATORS_MAX} operators and brackets: split it"));
             }
@@ -175,7 +178,7 @@ impl<'s> Scanner<'s> {
             }
             _ => {}
         }
-        if matches!(name, "recursive" | "namespace" | "dict") {
+        if matches!(name, "recursive" | "dict") {
             self.found.keeps_values = true;
         }
     }
@@ -332,6 +335,8 @@ mod tests {
             "{% import \"a\" as b %}",
             "{% from \"a\" import b %}",
             "{% raw %}{{{% endraw %}",
+            "{% set n = namespace (a=1) %}",
+            "{{ debug() }}",
         ] {
             assert_eq!(scan(&format!("\n{source}")).expect_err(source).line, 2, "{source}");
         }

@@ -11,6 +11,7 @@ use crate::templates::definition::form;
 
 mod hostile;
 mod on_stores;
+mod previews;
 
 /// A template with one locale.
 fn content(parts: &[(&str, &str)]) -> Content {

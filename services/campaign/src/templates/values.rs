@@ -56,7 +56,7 @@ pub(super) fn value_of(json: &Json) -> Value {
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(value_of).collect(),
         Json::Object(members) => {
-            Value::from_iter(members.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.as_str(), value_of(value))))
+            Value::from_pairs(members.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.as_str(), value_of(value))))
         }
     }
 }
