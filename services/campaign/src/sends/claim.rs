@@ -22,27 +22,40 @@ const DUE_POSTGRES: &str = "WITH RECURSIVE first AS (
             ORDER BY s.tenant, s.channel, s.due_us LIMIT 1) n)
     SELECT tenant, channel, due_us FROM first";
 
-/// Between the beginning of a claim and its condition on what is due; $1 tenant, $2 channel, $3 now, $4 limit, $5 end of the hold, $6 whose.
-macro_rules! claim {
-    ($expired:literal, $key:literal, $lock:literal) => {
+macro_rules! claimed {
+    () => {
+        "RETURNING id, scenario, step, person, channel, kind, template, purpose, variant, held_out, time_zone, content, state, expires_us,
+        due_us, claim, attempts, policy_version, counted, sent_us, addresses, decisions"
+    };
+}
+/// $1 tenant, $2 channel, $3 now, $4 limit, $5 end of the hold, $6 whose.
+macro_rules! claim_sqlite {
+    ($expired:literal) => {
         concat!(
-            "UPDATE send SET due_us = $5, claim = claim + 1, claimed_by = $6 WHERE ",
-            $key,
-            " IN (SELECT ",
-            $key,
-            " FROM send WHERE tenant = $1 AND channel = $2 AND due_us <= $3 ",
+            "UPDATE send SET due_us = $5, claim = claim + 1, claimed_by = $6 WHERE rowid IN (SELECT rowid FROM send
+                WHERE tenant = $1 AND channel = $2 AND due_us <= $3 ",
             $expired,
-            " ORDER BY due_us LIMIT $4 ",
-            $lock,
-            ") RETURNING id, scenario, step, person, channel, kind, template, purpose, variant, held_out, time_zone, content, state,
-            expires_us, due_us, claim, attempts, policy_version, counted, sent_us, addresses, decisions"
+            " ORDER BY due_us LIMIT $4) ",
+            claimed!()
         )
     };
 }
-const CLAIM_SQLITE: &str = claim!("", "rowid", "");
-const CLAIM_POSTGRES: &str = claim!("", "(id, tenant)", "FOR UPDATE SKIP LOCKED");
-const CLAIM_EXPIRED_SQLITE: &str = claim!("AND expires_us < $3", "rowid", "");
-const CLAIM_EXPIRED_POSTGRES: &str = claim!("AND expires_us < $3", "(id, tenant)", "FOR UPDATE SKIP LOCKED");
+// As a common table the rows are chosen once: a subquery may be run again, and would then take others.
+macro_rules! claim_postgres {
+    ($expired:literal) => {
+        concat!(
+            "WITH taken AS MATERIALIZED (SELECT id AS taken_id FROM send WHERE tenant = $1 AND channel = $2 AND due_us <= $3 ",
+            $expired,
+            " ORDER BY due_us LIMIT $4 FOR UPDATE SKIP LOCKED)
+            UPDATE send SET due_us = $5, claim = claim + 1, claimed_by = $6 FROM taken WHERE id = taken_id AND tenant = $1 ",
+            claimed!()
+        )
+    };
+}
+const CLAIM_SQLITE: &str = claim_sqlite!("");
+const CLAIM_POSTGRES: &str = claim_postgres!("");
+const CLAIM_EXPIRED_SQLITE: &str = claim_sqlite!("AND expires_us < $3");
+const CLAIM_EXPIRED_POSTGRES: &str = claim_postgres!("AND expires_us < $3");
 
 /// When the first send of a channel is due.
 #[derive(Debug, Clone, PartialEq, Eq)]

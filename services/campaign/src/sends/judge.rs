@@ -105,7 +105,8 @@ pub(super) fn addresses(channel: &OpenChannel, person: &Profile, before: Vec<Add
     if before.is_empty() {
         let most = if channel.to_all { usize::MAX } else { 1 };
         let address = |value: &str| Address { kind: kind.to_owned(), value: value.to_owned(), state: sending, ..Address::default() };
-        return person.all_of(kind).take(most).map(address).collect();
+        // No address has the NUL character, and PostgreSQL cannot store it.
+        return person.all_of(kind).filter(|value| !value.contains('\0')).take(most).map(address).collect();
     }
     let kept = |mut address: Address| {
         if address.state == sending && !person.all_of(kind).any(|held| held == address.value) {

@@ -7,6 +7,7 @@ use segue_model::TenantId;
 use segue_proto::campaign::v1::{ChannelKind, Purpose, SendReason};
 use segue_store::{Run, Tx, on_tx};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
+use serde_json::value::RawValue;
 
 use super::row::Decision;
 use super::told::{About, reason_name};
@@ -85,7 +86,8 @@ pub(crate) async fn plan(tx: &mut Tx, tenant: &TenantId, sends: &[NewSend]) -> R
     // Two transactions that write the same ones must not wait for each other.
     ids.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     for some in ids.chunks(AT_ONCE) {
-        let rows: Vec<_> = some.iter().map(|(id, send)| NewRow(id, send)).collect();
+        let rows: Vec<_> =
+            some.iter().map(|(id, send)| Ok(NewRow(id, send, content(&send.values)?))).collect::<Result<_, CampaignError>>()?;
         let (sql, rows) = (tx.sql(INSERT_SQLITE, INSERT_POSTGRES), json(&rows)?);
         on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(rows).run(conn).await)?;
     }
@@ -93,11 +95,11 @@ pub(crate) async fn plan(tx: &mut Tx, tenant: &TenantId, sends: &[NewSend]) -> R
 }
 
 /// As the statement takes it: an array in the order of its columns.
-struct NewRow<'s>(&'s str, &'s NewSend);
+struct NewRow<'s>(&'s str, &'s NewSend, Box<RawValue>);
 
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let NewRow(id, send) = self;
+        let NewRow(id, send, content) = self;
         let purpose = match send.purpose {
             Purpose::Transactional => Purpose::Transactional,
             Purpose::Advertising | Purpose::Unspecified => Purpose::Advertising,
@@ -117,10 +119,36 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&without_nul(&send.variant))?;
         row.serialize_element(&send.held_out)?;
         row.serialize_element(&send.time_zone)?;
-        row.serialize_element(&send.values)?;
+        row.serialize_element(content)?;
         row.serialize_element(&send.planned_us)?;
         row.serialize_element(&send.expires_us)?;
         row.end()
+    }
+}
+
+/// Values as they are stored, without the NUL character.
+fn content(values: &serde_json::Value) -> Result<Box<RawValue>, CampaignError> {
+    let mut text = json(values)?;
+    if text.contains("\\u0000") {
+        let mut values = values.clone();
+        replace_nul(&mut values);
+        text = json(&values)?;
+    }
+    RawValue::from_string(text).map_err(|_| CampaignError::Corrupt { what: "values of a send" })
+}
+
+fn replace_nul(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = without_nul(text).into_owned(),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(replace_nul),
+        serde_json::Value::Object(values) => {
+            let replaced = std::mem::take(values).into_iter().map(|(name, mut value)| {
+                replace_nul(&mut value);
+                (without_nul(&name).into_owned(), value)
+            });
+            *values = replaced.collect();
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
 }
 

@@ -42,6 +42,7 @@ type Answer = dyn Fn(&Message, usize) -> Outcome + std::marker::Send + Sync;
 /// A provider: notes what it gets, answers as told, and notices when two senders give it the same message at once.
 struct Provider {
     got: Mutex<Vec<Message>>,
+    times: Mutex<HashMap<String, usize>>,
     held: Mutex<HashSet<String>>,
     given_at_once: Mutex<Vec<String>>,
     /// Given the message, and how many times it came before.
@@ -57,7 +58,13 @@ impl std::fmt::Debug for Provider {
 impl Default for Provider {
     fn default() -> Self {
         let sent = |message: &Message, _| Outcome::Sent { provider_message_id: format!("p-{}", message.idempotency_key) };
-        Self { got: Mutex::default(), held: Mutex::default(), given_at_once: Mutex::default(), answer: Mutex::new(Arc::new(sent)) }
+        Self {
+            got: Mutex::default(),
+            times: Mutex::default(),
+            held: Mutex::default(),
+            given_at_once: Mutex::default(),
+            answer: Mutex::new(Arc::new(sent)),
+        }
     }
 }
 
@@ -68,10 +75,12 @@ impl Outlet for Provider {
                 self.given_at_once.lock().push(message.idempotency_key.clone());
             }
             tokio::task::yield_now().await;
+            self.got.lock().push(message.clone());
             let before = {
-                let mut got = self.got.lock();
-                got.push(message.clone());
-                got.iter().filter(|one| one.idempotency_key == message.idempotency_key).count() - 1
+                let mut times = self.times.lock();
+                let times = times.entry(message.idempotency_key.clone()).or_default();
+                *times += 1;
+                *times - 1
             };
             let answer = self.answer.lock().clone();
             let answered = answer(message, before);

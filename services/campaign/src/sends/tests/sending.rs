@@ -27,7 +27,7 @@ async fn a_planned_send_is_sent_once_and_told_however_often_it_is_planned() {
         expected.sort_unstable();
         assert_eq!(keys, expected);
         let got = world.provider.got.lock().iter().find(|message| message.person == 1).cloned().expect("it came");
-        assert_eq!((got.address.as_str(), got.parts["text"].as_str()), ("1@shop.example", "add\u{0}ed for 1"));
+        assert_eq!((got.address.as_str(), got.parts["text"].as_str()), ("1@shop.example", "add\u{fffd}ed for 1"));
         let sent = world.get(&send).await;
         assert_eq!((outcome(&sent), sent.due_at), ((SendState::Sent, SendReason::Unspecified, 1), None));
         assert_eq!(
@@ -107,7 +107,9 @@ async fn what_fails_for_now_is_tried_again_later_with_the_same_key_and_only_wher
         world.clock.advance_us(SECOND_US);
         world.drain().await;
         let id = key(&send);
-        assert_eq!(world.provider.keys(), [format!("{id}.0"), format!("{id}.1"), format!("{id}.1"), format!("{id}.1")]);
+        let mut keys = world.provider.keys();
+        keys.sort_unstable();
+        assert_eq!(keys, [format!("{id}.0"), format!("{id}.1"), format!("{id}.1"), format!("{id}.1")]);
         let last = world.get(&send).await;
         assert_eq!((outcome(&last), last.due_at), ((SendState::Sent, SendReason::Unspecified, 3), None));
         assert_eq!(world.told().await, [format!("{id}:sent")], "once");
