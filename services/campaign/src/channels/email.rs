@@ -19,7 +19,7 @@ use super::{Message, Outcome, Outlet};
 
 /// A line of a message has no more (RFC 5322), with room for the header's name.
 const HEADER_BYTES_MAX: usize = 900;
-/// Read by no mail program that shows it: what inboxes show beside the subject.
+/// With it a text is not shown in the message; inboxes show the first words of a message beside the subject nevertheless.
 const HIDDEN: &str = "display:none;max-height:0;max-width:0;overflow:hidden;opacity:0;mso-hide:all";
 
 /// A sender at a mail server.

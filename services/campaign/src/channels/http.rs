@@ -144,7 +144,7 @@ mod tests {
         ] {
             assert_eq!(joined(url, path).as_deref(), Ok(expected), "{url} {path}");
         }
-        for path in ["..", "../y", "b/../../y", "%2e%2e/y", "\\..\\y"] {
+        for path in ["..", "../y", "b/../../y", "%2e%2e/y", "\\..\\..\\y"] {
             assert!(joined("https://a.example/x", path).is_err(), "{path}");
         }
     }

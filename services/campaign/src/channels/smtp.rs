@@ -86,10 +86,18 @@ impl std::fmt::Debug for Smtp {
 }
 
 /// Why a message was not taken.
-struct Failure {
-    /// The server has not heard of the message.
-    early: bool,
-    error: Error,
+enum Failure {
+    /// The server said no or went away, before it had heard of the message or later.
+    Said { early: bool, error: Error },
+    /// An address is not ASCII, and the server knows no others.
+    Letters,
+}
+
+impl Failure {
+    /// Whether another connection may do better.
+    fn is_of_connection(&self) -> bool {
+        matches!(self, Failure::Said { early: true, error } if error.status().is_none_or(|code| u16::from(code) == CLOSING))
+    }
 }
 
 impl Smtp {
@@ -104,7 +112,7 @@ impl Smtp {
         while let Some(mut connection) = self.take_idle() {
             match say(&mut connection, from, to, message).await {
                 // The server has closed it meanwhile.
-                Err(failure) if failure.early && failure.error.status().is_none_or(|code| u16::from(code) == CLOSING) => {}
+                Err(failure) if failure.is_of_connection() => {}
                 said => return self.judge(connection, said).await,
             }
         }
@@ -160,7 +168,11 @@ impl Smtp {
                 self.keep(connection);
                 return Outcome::Sent { provider_message_id };
             }
-            Err(failure) => failure.error,
+            Err(Failure::Said { error, .. }) => error,
+            Err(Failure::Letters) => {
+                self.keep(connection);
+                return Outcome::Refused { error: "the mail server takes no addresses with letters beyond ASCII".to_owned() };
+            }
         };
         if error.status().is_some_and(|code| u16::from(code) != CLOSING) && connection.command(Rset).await.is_ok() {
             self.keep(connection);
@@ -191,11 +203,15 @@ fn told(error: &Error) -> String {
 /// Says a message; what the server answers in the end.
 async fn say(connection: &mut AsyncSmtpConnection, from: &Address, to: &Address, message: &[u8]) -> Result<String, Failure> {
     let mut parameters = Vec::new();
-    if connection.server_info().supports_feature(Extension::SmtpUtfEight) && !(from.to_string() + to.as_ref()).is_ascii() {
+    let (from_text, to_text): (&str, &str) = (from.as_ref(), to.as_ref());
+    if !from_text.is_ascii() || !to_text.is_ascii() {
+        if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            return Err(Failure::Letters);
+        }
         parameters.push(MailParameter::SmtpUtfEight);
     }
-    let early = |error| Failure { early: true, error };
-    let late = |error| Failure { early: false, error };
+    let early = |error| Failure::Said { early: true, error };
+    let late = |error| Failure::Said { early: false, error };
     connection.command(Mail::new(Some(from.clone()), parameters)).await.map_err(early)?;
     connection.command(Rcpt::new(to.clone(), Vec::new())).await.map_err(late)?;
     connection.command(Data).await.map_err(late)?;

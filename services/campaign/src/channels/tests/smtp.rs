@@ -103,7 +103,7 @@ async fn nothing_that_is_filled_in_becomes_another_header_or_command() {
     let evil = "x\r\nBcc: evil@b.example\r\n\r\nbody";
     let parts = [("subject", evil), ("from_name", evil), ("text", "ok\r\n.\r\nMAIL FROM:<evil@b.example>\r\n"), ("preheader", evil)];
     assert!(matches!(email.send(&message("kim@a.example", &parts)).await, Outcome::Sent { .. }));
-    for address in ["kim@a.example\r\nRCPT TO:<evil@b.example>", "kim@a.example> SIZE=1", "kim", ""] {
+    for address in ["김@a.example", "kim@a.example\r\nRCPT TO:<evil@b.example>", "kim@a.example> SIZE=1", "kim", ""] {
         let told = email.send(&message(address, &[("text", "x")])).await;
         assert!(matches!(told, Outcome::Refused { .. }), "{address}: {told:?}");
     }
