@@ -63,7 +63,8 @@ async fn a_message_of_both_parts_arrives_with_its_headers() {
     for line in [
         "Subject: Sale",
         "To: kim@a.example",
-        "From: \"Kim's Shop\" <news@shop.example>",
+        // `Kim's Shop` as RFC 2047 has it.
+        "From: =?utf-8?b?S2ltJ3MgU2hvcA==?= <news@shop.example>",
         "Reply-To: Help <help@shop.example>",
         "Date: Wed, 28 May 2025 10:00:00 +0000",
         "List-Unsubscribe: <https://shop.example/l/abc?x=1>",
