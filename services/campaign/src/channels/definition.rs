@@ -273,7 +273,7 @@ fn check_fcm(fcm: &mut FcmSettings, rules: &Rules, faults: &mut Faults<'_>) {
     if fcm.client_email.len() > TEXT_BYTES_MAX || !fcm.client_email.contains('@') || fcm.client_email.chars().any(char::is_control) {
         faults.push("client_email", "must be the e-mail address of the service account");
     }
-    faults.key("private_key", &fcm.private_key, |pem| fcm::check_key(pem));
+    faults.key("private_key", &fcm.private_key, fcm::check_key);
     faults.url("url", &fcm.url, rules);
     faults.url("token_url", &fcm.token_url, rules);
 }
@@ -284,7 +284,7 @@ fn check_apns(apns: &mut ApnsSettings, rules: &Rules, faults: &mut Faults<'_>) {
     }
     faults.word("team_id", &apns.team_id, 32, "");
     faults.word("key_id", &apns.key_id, 32, "");
-    faults.key("private_key", &apns.private_key, |pem| apns::check_key(pem));
+    faults.key("private_key", &apns.private_key, apns::check_key);
     faults.word("bundle_id", &apns.bundle_id, 255, ".-");
     faults.url("url", &apns.url, rules);
 }
