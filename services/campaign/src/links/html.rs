@@ -304,7 +304,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_walked_over_without_harm(html in "([<>/!a=\"' -]|href|<a href=|</body>|<!--|-->|<style>|&amp;|\u{d64d}){0,40}", any in any::<String>()) {
+        fn any_text_is_walked_over_without_harm(
+            html in "([<>/!a=\"' -]|href|<a href=|</body>|<!--|-->|<style>|&amp;|\u{d64d}){0,40}",
+            any in any::<String>(),
+        ) {
             for html in [html, any] {
                 let found = scan(&html);
                 let mut last = 0;

@@ -13,6 +13,8 @@ mod callback;
 mod follow;
 mod html;
 mod inbox;
+#[cfg(test)]
+mod on_stores;
 mod page;
 #[cfg(test)]
 mod tests;

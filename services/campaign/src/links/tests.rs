@@ -105,7 +105,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_rewritten_without_harm(html in any::<String>(), odd in "(<a |href=|\"|'|>|</body>|<!--|-->|https://a.example|&amp;|\u{d64d}| ){0,40}") {
+    fn any_text_is_rewritten_without_harm(
+        html in any::<String>(),
+        odd in "(<a |href=|\"|'|>|</body>|<!--|-->|https://a.example|&amp;|\u{d64d}| ){0,40}",
+    ) {
         let set = set();
         for html in [html, odd] {
             let new = set.rewrite_html(&html);

@@ -8,6 +8,8 @@
 mod store;
 mod tell;
 mod worker;
+#[cfg(test)]
+pub(crate) mod world;
 
 use prost::Message;
 use segue_model::TenantId;

@@ -134,7 +134,13 @@ impl Teller {
             Ok(()) => {
                 self.failing.lock().remove(key);
             }
-            Err(error) => self.pause(key, &error),
+            Err(error) => {
+                if told > 0 {
+                    // It works but for a moment: a destination that is busy is not one that is down.
+                    self.failing.lock().remove(key);
+                }
+                self.pause(key, &error);
+            }
         }
         told
     }
@@ -194,3 +200,6 @@ async fn in_time<T>(step: impl Future<Output = Result<T, CampaignError>>) -> Res
     let late = || CampaignError::NotReady { why: format!("a peer took longer than {} s", STEP_TIMEOUT.as_secs()) };
     tokio::time::timeout(STEP_TIMEOUT, step).await.unwrap_or_else(|_| Err(late()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
-//! What comes back from messages: links (`/l/…`), providers' reports (`/v1/callbacks/…`) and the in-app feed (`/v1/inbox…`). No API key: a
-//! token names the tenant, and the campaign service, which made it, says whether it is genuine. Here only places, quotas and sizes are
-//! looked after.
+//! What comes back from messages: links (`/l/…`), providers' reports (`/v1/callbacks/…`) and the in-app feed (`/v1/inbox…`). No API
+//! key: a token names the tenant, and the campaign service, which made it, says whether it is genuine. Here only places, quotas and sizes
+//! are looked after.
 
 use std::collections::HashMap;
 use std::sync::Arc;
