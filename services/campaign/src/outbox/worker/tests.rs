@@ -76,7 +76,7 @@ async fn what_cannot_be_told_is_kept_and_told_later_and_what_is_told_again_count
         wait("events are told", async || waiting(&world, Destination::Ingest).await.is_empty()).await;
         wait("all of one tenant are resolved", async || world.ingested(&shop).await.resolved == 2_500).await;
         wait("all of the other are resolved", async || world.ingested(&rival).await.resolved == 10).await;
-        assert_eq!(waiting(&world, Destination::Audience).await, [shop.clone()], "what audiences are to be told waits alone");
+        assert_eq!(waiting(&world, Destination::Audience).await, std::slice::from_ref(&shop), "what audiences are to be told waits alone");
 
         // A process ended between telling and deleting.
         tell(&world, &shop, &told[..1_500]).await;
