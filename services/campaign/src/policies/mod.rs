@@ -1,7 +1,7 @@
 //! When messages may be sent: versions of a tenant's policy, and what follows from them.
 //!
-//! [`decide`] is pure; `times` knows when a rule of times applies and when it ends, `check` what a policy may say. Caps are only named here:
-//! whoever records the send counts, in the same transaction.
+//! [`decide`] is pure; `times` knows when a rule of times applies and when it ends, `check` what a policy may say. Caps are only named
+//! here: whoever records the send counts, in the same transaction.
 
 mod check;
 mod decide;

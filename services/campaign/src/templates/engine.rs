@@ -1,8 +1,8 @@
-//! MiniJinja within limits: what a source does is bounded by fuel, by the length of what comes out, by how deep it goes, and by the stack it
-//! runs on.
+//! MiniJinja within limits: what a source does is bounded by fuel, by the length of what comes out, by how deep it goes, and by the
+//! stack it runs on.
 //!
-//! MiniJinja charges fuel for instructions and for every byte and item that they make, so that fuel bounds time and memory. What it does not
-//! bound is how deep values lie within each other (`{% set a = [a] %}`, again and again): dropping or printing such a value recurses, so
+//! MiniJinja charges fuel for instructions and for every byte and item that they make, so that fuel bounds time and memory. What it does
+//! not bound is how deep values lie within each other (`{% set a = [a] %}`, again and again): dropping or printing such a value recurses, so
 //! sources that keep values run on a stack of their own that is large enough for all that the fuel can pay for.
 
 use std::borrow::Cow;

@@ -88,7 +88,7 @@ fn amount(text: &str, digits: usize) -> Option<(bool, String)> {
     let whole = (scaled / one).to_string();
     let mut amount = String::new();
     for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at) % 3 == 0 {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
             amount.push(',');
         }
         amount.push(digit);

@@ -1,7 +1,7 @@
 //! SQL of templates.
 //!
-//! Every change of a tenant's templates begins with [`begin_change`], whose row lock makes changes wait for each other on PostgreSQL (SQLite
-//! has one writer anyway), and whose counter says to every process that what it has compiled may be old.
+//! Every change of a tenant's templates begins with [`begin_change`], whose row lock makes changes wait for each other on PostgreSQL
+//! (SQLite has one writer anyway), and whose counter says to every process that what it has compiled may be old.
 
 use std::collections::BTreeMap;
 

@@ -122,7 +122,8 @@ mod tests {
             "number": 7,
             "id": "p7",
             "traits": {
-                "df_locale": "ko-KR", "df_time_zone": "Asia/Seoul", "points": 1.5, "visits": 2, "since": "2026-01-02T00:00:00Z", "tags": ["a"],
+                "df_locale": "ko-KR", "df_time_zone": "Asia/Seoul", "points": 1.5, "visits": 2, "since": "2026-01-02T00:00:00Z",
+                "tags": ["a"],
             },
             "identifiers": { "email": "new@shop.example", "phone": "+821012345678" },
             "locale": "ko-KR",

@@ -367,7 +367,8 @@ proptest! {
         kind in any_kind(),
         purpose in 0..=2i32,
         zone in proptest::sample::select(vec![
-            chrono_tz::UTC, chrono_tz::Asia::Seoul, chrono_tz::Europe::Berlin, chrono_tz::America::Los_Angeles, chrono_tz::Australia::Lord_Howe,
+            chrono_tz::UTC, chrono_tz::Asia::Seoul, chrono_tz::Europe::Berlin, chrono_tz::America::Los_Angeles,
+            chrono_tz::Australia::Lord_Howe,
         ]),
         held_out in prop::bool::weighted(0.05),
         unsubscribed in prop::bool::weighted(0.05),

@@ -76,9 +76,8 @@ fn values_within_values_do_not_use_up_the_stack() {
     for made in ["[a]", "{'b': a}", "[a]|batch(1)|list", "dict(b=a)", "[a]|zip([a])|list", "[a]|groupby(0)|list"] {
         for turns in [2_000, 8_000, 90_000] {
             for used in uses {
-                let source = format!(
-                    "{{% set a = [1] %}}{{% for i in range({turns}) %}}{{% set a = {made} %}}{{% if loop.last %}}{used}{{% endif %}}{{% endfor %}}"
-                );
+                let last = format!("{{% if loop.last %}}{used}{{% endif %}}");
+                let source = format!("{{% set a = [1] %}}{{% for i in range({turns}) %}}{{% set a = {made} %}}{last}{{% endfor %}}");
                 let _ = run(&source, &[]);
             }
         }
