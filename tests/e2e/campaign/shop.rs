@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use segue_node::client::Gateway;
-use segue_proto::audience::v1::{Audience, CreateAudienceRequest, GetLiveStatusRequest, ParseConditionRequest};
+use segue_proto::audience::v1::{Audience, CreateAudienceRequest, GetLiveStatusRequest, ListAudiencesRequest, ParseConditionRequest};
 use segue_proto::campaign::v1::{
     AudienceEntry, Channel, ChannelKind, CreateChannelRequest, CreateScenarioRequest, CreateTemplateRequest, EmailSettings, Entry, ExitRule,
     ExperimentStep, GetScenarioStatusRequest, Goal, ListScenariosRequest, LocalizedParts, MessageStep, Scenario, ScenarioDefinition,
@@ -34,7 +34,7 @@ impl<'s> Shop<'s> {
         let gateway = stage.tenant_with(id, Module::Campaign).await?;
         // Services hear of it a moment later.
         eventually(true, async || Ok(gateway.scenarios().list_scenarios(ListScenariosRequest::default()).await.is_ok())).await?;
-        eventually(true, async || Ok(gateway.audience().list_audiences(Default::default()).await.is_ok())).await?;
+        eventually(true, async || Ok(gateway.audience().list_audiences(ListAudiencesRequest::default()).await.is_ok())).await?;
         Ok(Self { stage, gateway })
     }
 
@@ -106,7 +106,7 @@ impl<'s> Shop<'s> {
             let mut scenarios = self.gateway.scenarios();
             let dealt_with = async || {
                 let status = scenarios.get_scenario_status(GetScenarioStatusRequest { wait_ms: 5_000 }).await?.into_inner();
-                let is_done = status.dealt_with_until.map_or(0, micros) >= now_us && status.due_runs == 0 && status.waiting_sends == 0;
+                let is_done = status.dealt_with_until.map_or(0, micros) >= now_us && status.due_runs + status.waiting_sends + status.waiting_events == 0;
                 Ok(if is_done { None } else { Some(format!("{status:?}")) })
             };
             eventually(None, dealt_with).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use segue_proto::campaign::v1::{
-    GetExperimentResultsRequest, GetScenarioResultsRequest, ListRunsRequest, ListSendsRequest, RunState, ScenarioDefinition, SendState,
+    GetExperimentResultsRequest, GetScenarioResultsRequest, ListRunsRequest, ListSendsRequest, RunState, ScenarioDefinition, Send, SendState,
 };
 use segue_proto::query::v1::TimeUnit;
 use segue_tests::mail::SmtpServer;
@@ -15,14 +15,19 @@ use crate::truth::Stage;
 
 /// Persons who abandon their cart.
 const PERSONS: usize = 24;
-const DOMAIN: &str = "story.example";
 
 fn user(at: usize) -> String {
     format!("user-{at}")
 }
 
 fn address(at: usize) -> String {
-    format!("u{at}@{DOMAIN}")
+    format!("u{at}@{}", domain())
+}
+
+/// Of this run: the server keeps the mails of others.
+fn domain() -> &'static str {
+    static DOMAIN: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    DOMAIN.get_or_init(|| format!("{}.example", segue_testkit::unique_name().replace('_', "-")))
 }
 
 fn scenario() -> ScenarioDefinition {
@@ -84,19 +89,19 @@ async fn story(stage: &Stage, smtp: &SmtpServer) -> anyhow::Result<()> {
     shop.send(everybody.iter().map(into_cart).collect()).await?;
     shop.settle().await?;
     ensure!(runs(&shop, RunState::Active).await? == PERSONS, "everybody is in the scenario");
-    ensure!(smtp.at(DOMAIN)?.is_empty(), "an hour has not passed");
+    ensure!(smtp.at(domain())?.is_empty(), "an hour has not passed");
 
     // Two buy before the hour is over, and leave at once.
     shop.pass(HOUR_US - 2 * SECOND_US);
     shop.send(vec![bought(&shop, 0), bought(&shop, 1)]).await?;
     shop.settle().await?;
     ensure!(runs(&shop, RunState::Active).await? == PERSONS - 2, "who bought has left");
-    ensure!(smtp.at(DOMAIN)?.is_empty(), "an hour has not passed");
+    ensure!(smtp.at(domain())?.is_empty(), "an hour has not passed");
 
     shop.pass(3 * SECOND_US);
     shop.settle().await?;
-    let mails = smtp.at(DOMAIN)?;
-    ensure!(mails.len() == PERSONS - 2, "{} mails", mails.len());
+    let mails = smtp.at(domain())?;
+    ensure!(mails.len() == PERSONS - 2, "{} mails; {:?}", mails.len(), sends(&shop).await?.first());
     for at in 2..PERSONS {
         let of = smtp.to(&address(at))?;
         ensure!(of.len() == 1, "{at}: {of:?}");
@@ -120,7 +125,7 @@ async fn story(stage: &Stage, smtp: &SmtpServer) -> anyhow::Result<()> {
     ensure!(runs(&shop, RunState::Active).await? == PERSONS - 2 - buyers.len(), "who bought has left");
     shop.pass(48 * HOUR_US);
     shop.settle().await?;
-    ensure!(smtp.at(DOMAIN)?.len() == (PERSONS - 2) * 2 - buyers.len(), "the second mail goes to who has not bought");
+    ensure!(smtp.at(domain())?.len() == (PERSONS - 2) * 2 - buyers.len(), "the second mail goes to who has not bought");
     ensure!(buyers.iter().all(|at| smtp.to(&address(*at)).is_ok_and(|of| of.len() == 1)), "buyers got one");
     ensure!(runs(&shop, RunState::Active).await? == 0, "all runs are over");
     results(&shop, &with_coupon, &others, &buyers).await
@@ -136,6 +141,11 @@ async fn runs(shop: &Shop<'_>, state: RunState) -> anyhow::Result<usize> {
     let request = ListRunsRequest { scenario: "cart".to_owned(), page_size: 1_000, ..ListRunsRequest::default() };
     let runs = shop.gateway.scenarios().list_runs(request).await?.into_inner().runs;
     Ok(runs.iter().filter(|run| run.state() == state).count())
+}
+
+async fn sends(shop: &Shop<'_>) -> anyhow::Result<Vec<Send>> {
+    let request = ListSendsRequest { scenario: "cart".to_owned(), page_size: 1_000, ..ListSendsRequest::default() };
+    Ok(shop.gateway.messages().list_sends(request).await?.into_inner().sends)
 }
 
 async fn results(shop: &Shop<'_>, with_coupon: &[usize], others: &[usize], buyers: &[usize]) -> anyhow::Result<()> {
@@ -170,8 +180,7 @@ async fn results(shop: &Shop<'_>, with_coupon: &[usize], others: &[usize], buyer
     ensure!(coupon.lift > 0.0 && coupon.p_value < 0.05 && coupon.probability_best > 0.95, "{coupon:?}");
     ensure!(!experiment.sample_ratio_mismatch && experiment.control == "plain", "{experiment:?}");
 
-    let request = ListSendsRequest { scenario: "cart".to_owned(), page_size: 1_000, ..ListSendsRequest::default() };
-    let sends = shop.gateway.messages().list_sends(request).await?.into_inner().sends;
+    let sends = sends(shop).await?;
     ensure!(sends.len() as u64 == sent && sends.iter().all(|send| send.state() == SendState::Sent), "{} sends", sends.len());
     Ok(())
 }

@@ -138,7 +138,10 @@ impl Service {
             row = store::find(&self.db, &tenant.id).await?;
         }
         let row = row.ok_or(CampaignError::Corrupt { what: "where scenarios are" })?;
-        let (active_runs, due_runs) = runs::count(&self.db, &tenant.id, self.clock.now_us()).await?;
+        let now_us = self.clock.now_us();
+        let (active_runs, due_runs) = runs::count(&self.db, &tenant.id, now_us).await?;
+        let lease_us = i64::try_from(self.config.send.lease_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+        let soon_us = now_us.saturating_add(lease_us);
         let problem = match (row.problem.is_empty(), row.answered >= asked) {
             (false, _) => row.problem,
             (true, true) => String::new(),
@@ -149,7 +152,8 @@ impl Service {
             dealt_with_until: Some(timestamp(row.done_us)),
             active_runs,
             due_runs,
-            waiting_sends: 0,
+            waiting_sends: crate::sends::waiting(&self.db, &tenant.id, soon_us).await?,
+            waiting_events: crate::outbox::waiting(&self.db, &tenant.id).await?,
             steps_done: row.steps_done,
             rounds: row.rounds,
             problem,

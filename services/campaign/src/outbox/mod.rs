@@ -117,3 +117,8 @@ impl Service {
         tasks.spawn("outbox", worker::run(teller, tasks.stopping()));
     }
 }
+
+/// What has not been told yet.
+pub(crate) async fn waiting(db: &segue_store::Db, tenant: &TenantId) -> Result<u64, CampaignError> {
+    store::waiting(db, tenant).await
+}

@@ -247,3 +247,11 @@ mod tests {
         }
     }
 }
+
+const WAITING: &str = "SELECT count(*) FROM outbox WHERE destination IN ('ingest', 'audience', 'identity') AND tenant = $1";
+
+/// Rows of a tenant.
+pub(super) async fn waiting(db: &Db, tenant: &TenantId) -> Result<u64, CampaignError> {
+    let count: i64 = on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).fetch_one(pool).await)?;
+    crate::store::counter(count)
+}

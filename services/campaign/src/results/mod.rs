@@ -38,12 +38,20 @@ impl Service {
         let group_by = vec![property("df_message_step"), dimension("message_variant")];
         let asked = report(range, of_scenario.clone(), metrics(), group_by.clone());
         let counted = ask::query(&self.peers, &tenant.id, asked).await?;
+        // A report has at most ten metrics.
+        let conversions = vec![
+            total("converted", "df_message_converted"),
+            unique("converted_unique", "df_message_converted"),
+            value_sum("value"),
+        ];
+        let asked = report(range, of_scenario.clone(), conversions, group_by.clone());
+        let converted = ask::query(&self.peers, &tenant.id, asked).await?;
         let by_reason = [group_by, vec![property("df_message_reason")]].concat();
         let asked = report(range, of_scenario, vec![total("suppressed", "df_message_suppressed")], by_reason);
         let suppressed = ask::query(&self.peers, &tenant.id, asked).await?;
         let counts = crate::flow::counts(&self.db, &tenant.id, &scenario.id).await?;
         let watermark = counted.options.as_ref().and_then(|options| options.watermark);
-        let (steps, total) = table(&counted, &suppressed);
+        let (steps, total) = table(&counted, &converted, &suppressed);
         Ok(GetScenarioResultsResponse {
             steps,
             total: Some(total),
@@ -82,9 +90,6 @@ fn metrics() -> Vec<segue_proto::analytics::v1::Metric> {
         unique("clicked_unique", "df_message_clicked"),
         total("unsubscribed", "df_message_unsubscribed"),
         total("failed", "df_message_failed"),
-        total("converted", "df_message_converted"),
-        unique("converted_unique", "df_message_converted"),
-        value_sum("value"),
     ]
 }
 
@@ -100,32 +105,49 @@ fn row(group: &Group) -> StepResult {
         clicked_unique: count_of(group, 5),
         unsubscribed: count_of(group, 6),
         failed: count_of(group, 7),
-        suppressed: Default::default(),
-        converted: count_of(group, 8),
-        converted_unique: count_of(group, 9),
-        value: decimal_of(group, 10),
+        value: "0.0000".to_owned(),
+        ..StepResult::default()
     }
 }
 
+fn add_conversions(row: &mut StepResult, group: &Group) {
+    (row.converted, row.converted_unique, row.value) = (count_of(group, 0), count_of(group, 1), decimal_of(group, 2));
+}
+
 /// One row per step and variant, by step and variant; and all together.
-fn table(counted: &QueryEventsResponse, suppressed: &QueryEventsResponse) -> (Vec<StepResult>, StepResult) {
-    let mut rows: BTreeMap<(String, String), StepResult> = counted
-        .groups
-        .iter()
-        .filter(|group| !group.other)
-        .map(row)
-        .filter(|row| {
-            *row != StepResult { step: row.step.clone(), variant: row.variant.clone(), value: row.value.clone(), ..StepResult::default() }
-        })
-        .map(|row| ((row.step.clone(), row.variant.clone()), row))
-        .collect();
+fn table(
+    counted: &QueryEventsResponse,
+    converted: &QueryEventsResponse,
+    suppressed: &QueryEventsResponse,
+) -> (Vec<StepResult>, StepResult) {
+    let mut rows: BTreeMap<(String, String), StepResult> = BTreeMap::new();
+    let key = |group: &Group| (text_of(group, 0), text_of(group, 1));
+    let empty = |group: &Group| {
+        let (step, variant) = key(group);
+        StepResult { step, variant, value: "0.0000".to_owned(), ..StepResult::default() }
+    };
+    for group in shown(counted) {
+        // Other events of the scenario (experiments met) have groups as well, without any message.
+        let found = row(group);
+        if found != empty(group) {
+            rows.insert(key(group), found);
+        }
+    }
+    for group in shown(converted).filter(|group| count_of(group, 0) > 0) {
+        add_conversions(rows.entry(key(group)).or_insert_with(|| empty(group)), group);
+    }
     let mut total = counted.total.as_ref().map(row).unwrap_or_default();
-    for group in suppressed.groups.iter().filter(|group| !group.other) {
-        let (step, variant, reason, count) = (text_of(group, 0), text_of(group, 1), text_of(group, 2), count_of(group, 0));
-        let empty = || StepResult { step: step.clone(), variant: variant.clone(), value: "0.0000".to_owned(), ..StepResult::default() };
-        let row = rows.entry((step.clone(), variant.clone())).or_insert_with(empty);
-        *row.suppressed.entry(reason.clone()).or_default() += count;
+    if let Some(group) = &converted.total {
+        add_conversions(&mut total, group);
+    }
+    for group in shown(suppressed).filter(|group| count_of(group, 0) > 0) {
+        let (reason, count) = (text_of(group, 2), count_of(group, 0));
+        *rows.entry(key(group)).or_insert_with(|| empty(group)).suppressed.entry(reason.clone()).or_default() += count;
         *total.suppressed.entry(reason).or_default() += count;
     }
     (rows.into_values().collect(), total)
+}
+
+fn shown(answer: &QueryEventsResponse) -> impl Iterator<Item = &Group> {
+    answer.groups.iter().filter(|group| !group.other)
 }

@@ -93,3 +93,11 @@ pub(crate) fn id(scenario: &str, step: &str, run: u64, attempt_group: &str) -> S
 fn idempotency_key(id: &str, address: usize, addresses: usize) -> String {
     if addresses <= 1 { id.to_owned() } else { format!("{id}.{address}") }
 }
+
+const WAITING: &str = "SELECT count(*) FROM send WHERE tenant = $1 AND due_us <= $2";
+
+/// Sends that are looked at again by then; those that somebody holds until the hold ends.
+pub(crate) async fn waiting(db: &segue_store::Db, tenant: &segue_model::TenantId, until_us: i64) -> Result<u64, crate::error::CampaignError> {
+    let count: i64 = segue_store::on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).bind(until_us).fetch_one(pool).await)?;
+    crate::store::counter(count)
+}
