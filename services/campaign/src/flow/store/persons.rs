@@ -238,10 +238,9 @@ const MOVE_RUNS_SQLITE: &str = "UPDATE flow_run SET person = j.into_person
 const MOVE_RUNS_POSTGRES: &str = "UPDATE flow_run SET person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_run.tenant = $1 AND flow_run.person = j.from_person";
-const MOVE_HELD_SQLITE: &str = "UPDATE flow_held SET person = j.into_person
-    FROM (SELECT h.number AS number, k.value ->> 1 AS into_person FROM json_each($2) k
-        CROSS JOIN flow_held h INDEXED BY flow_held_of_person WHERE h.tenant = $1 AND h.person = k.value ->> 0 LIMIT -1) AS j
-    WHERE flow_held.tenant = $1 AND flow_held.number = j.number";
+const MOVE_HELD_SQLITE: &str = "UPDATE flow_held INDEXED BY flow_held_of_person
+    SET person = (SELECT k.value ->> 1 FROM json_each($2) k WHERE k.value ->> 0 = flow_held.person)
+    WHERE tenant = $1 AND person IN (SELECT value ->> 0 FROM json_each($2))";
 const MOVE_HELD_POSTGRES: &str = "UPDATE flow_held SET person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_held.tenant = $1 AND flow_held.person = j.from_person";
@@ -268,10 +267,9 @@ const LEAVE_ASSIGNMENTS_SQLITE: &str = "DELETE FROM assignment
     WHERE tenant = $1 AND person IN (SELECT value FROM json_each($2))";
 const LEAVE_ASSIGNMENTS_POSTGRES: &str = "DELETE FROM assignment
     WHERE tenant = $1 AND person = ANY (SELECT value::bigint FROM json_array_elements_text($2::json))";
-const MOVE_MERGED_SQLITE: &str = "UPDATE flow_merged SET into_person = j.into_person
-    FROM (SELECT m.person AS person, k.value ->> 1 AS into_person FROM json_each($2) k
-        CROSS JOIN flow_merged m INDEXED BY flow_merged_into WHERE m.tenant = $1 AND m.into_person = k.value ->> 0 LIMIT -1) AS j
-    WHERE flow_merged.tenant = $1 AND flow_merged.person = j.person";
+const MOVE_MERGED_SQLITE: &str = "UPDATE flow_merged INDEXED BY flow_merged_into
+    SET into_person = (SELECT k.value ->> 1 FROM json_each($2) k WHERE k.value ->> 0 = flow_merged.into_person)
+    WHERE tenant = $1 AND into_person IN (SELECT value ->> 0 FROM json_each($2))";
 const MOVE_MERGED_POSTGRES: &str = "UPDATE flow_merged SET into_person = j.into_person
     FROM (SELECT (value ->> 0)::bigint AS from_person, (value ->> 1)::bigint AS into_person FROM json_array_elements($2::json)) AS j
     WHERE flow_merged.tenant = $1 AND flow_merged.into_person = j.from_person";

@@ -14,8 +14,6 @@ use crate::store::{counter, json, number};
 /// The time of what does not happen by itself, and until when active runs are looked at.
 pub(crate) const NEVER_US: i64 = i64::MAX;
 
-const COUNT_BY_REASON: &str = "SELECT slot = 0, end_reason, count(*) FROM flow_run WHERE tenant = $1 AND scenario = $2 GROUP BY slot = 0, end_reason";
-
 /// A statement that reads runs.
 macro_rules! select {
     ($from:literal) => {
@@ -62,6 +60,8 @@ const COUNT: &str = "SELECT count(*), coalesce(CAST(sum(CASE WHEN due_us <= $2 T
     WHERE tenant = $1 AND slot = 0";
 const COUNT_SQLITE: &str = "SELECT count(*), coalesce(CAST(sum(CASE WHEN due_us <= $2 THEN 1 ELSE 0 END) AS BIGINT), 0)
     FROM flow_run INDEXED BY flow_run_due WHERE tenant = $1 AND slot = 0";
+const COUNT_BY_END: &str = "SELECT slot = 0, end_reason, count(*) FROM flow_run WHERE tenant = $1 AND scenario = $2
+    GROUP BY slot = 0, end_reason";
 const OLD: &str = "SELECT id, person, scenario, entry_key, entry, entered_us FROM flow_run
     WHERE tenant = $1 AND slot <> 0 AND watch_until_us <= $2 ORDER BY watch_until_us LIMIT $3";
 const DELETE_SQLITE: &str = "DELETE FROM flow_run WHERE tenant = $1 AND id IN (SELECT value FROM json_each($2))";
@@ -145,7 +145,7 @@ pub(crate) struct Counts {
 /// Counts the runs of a scenario that are kept.
 pub(crate) async fn counts(db: &Db, tenant: &TenantId, scenario: &str) -> Result<Counts, CampaignError> {
     let rows: Vec<(bool, String, i64)> =
-        on_db!(db, pool => sqlx::query_as(COUNT_BY_REASON).bind(tenant.as_str()).bind(scenario).fetch_all(pool).await)?;
+        on_db!(db, pool => sqlx::query_as(COUNT_BY_END).bind(tenant.as_str()).bind(scenario).fetch_all(pool).await)?;
     let mut counts = Counts::default();
     for (is_active, reason, number) in rows {
         let number = counter(number)?;
