@@ -1,7 +1,10 @@
 //! `segue demo`: starts everything in one process, lets a simulated shop send events through the public API, waits until they
-//! are in reports, and prints what came out.
+//! are in reports, and prints the whole loop as it goes: events, persons, a report, a funnel, an audience, a scenario and its result.
 
 mod audience;
+mod campaign;
+mod funnel;
+mod mailbox;
 mod shop;
 
 use std::net::SocketAddr;
@@ -10,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use segue_model::{Clock, SystemClock};
+use segue_model::Clock;
 use segue_proto::analytics::v1::{
     Aggregation, GetIndexStatusRequest, Grain, Metric, QueryEventsRequest, QueryEventsResponse, Unit, number,
 };
@@ -60,6 +63,8 @@ struct Sent {
 struct Keys {
     write: String,
     secret: String,
+    /// May define channels.
+    admin: String,
 }
 
 /// Runs the demonstration.
@@ -70,12 +75,15 @@ pub(crate) async fn run(process: &ProcessArgs, args: DemoArgs) -> anyhow::Result
         bail!("the demo runs all services in this process; leave server.services at all");
     }
     quieter(&mut settings);
+    // The demonstration's mail server is on this machine, without TLS.
+    settings.campaign.send.allow_insecure = true;
+    settings.campaign.send.allow_private_addresses = true;
     let _telemetry = telemetry::init(&settings.telemetry, &ProcessArgs::environment())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let running = Process::start(&settings, clock.clone()).await?;
+    let clock = campaign::ShiftedClock::default();
+    let running = Process::start(&settings, Arc::new(clock.clone())).await?;
     let address = running.edge.context("the gateway runs here")?;
     let told = tokio::select! {
-        told = tell(process.output(), &args, &settings, address, clock.now_us()) => told,
+        told = tell(process.output(), &args, &settings, address, &clock) => told,
         error = running.failed() => Err(error),
     };
     if args.exit || told.is_err() {
@@ -92,7 +100,14 @@ fn quieter(settings: &mut Settings) {
     }
 }
 
-async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: SocketAddr, now_us: i64) -> anyhow::Result<()> {
+async fn tell(
+    output: Output,
+    args: &DemoArgs,
+    settings: &Settings,
+    address: SocketAddr,
+    clock: &campaign::ShiftedClock,
+) -> anyhow::Result<()> {
+    let now_us = clock.now_us();
     let url = format!("http://{address}");
     let keys = set_up(settings, &url).await?;
     let reader = Gateway::connect(&url, &keys.secret, None).await?;
@@ -113,20 +128,32 @@ async fn tell(output: Output, args: &DemoArgs, settings: &Settings, address: Soc
     let duplicates = duplicates(&reader).await? - before;
     let answer = reader.analytics().query_events(purchases_by_day(now_us)).await?.into_inner();
     let members = audience::look(&reader).await.context("failed to look at the audience")?;
+    let range = purchases_by_day(now_us).range.unwrap_or_default();
+    let funnel = funnel::counts(&funnel::ask(&reader, range).await?);
+    if output == Output::Table {
+        say(format!(
+            "{} sent: {} accepted, {} quarantined; {duplicates} duplicates dropped; {indexed} in reports, of {persons} persons; {seconds:.1} s\n",
+            sent.events, sent.accepted, sent.quarantined
+        ))?;
+        say(format!("Purchases by day:\n{}\n", event_table(&answer)))?;
+        let steps: Vec<String> = funnel.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        say(format!("Funnel of persons, within 7 days: {}\n", steps.join(" → ")))?;
+        say(members.text())?;
+    }
+    let admin = Gateway::connect(&url, &keys.admin, None).await?;
+    let story = campaign::Story { gateway: &reader, admin: &admin, clock };
+    let outcome = story.tell(|line| if output == Output::Table { say(line) } else { Ok(()) }).await.context("failed to run the scenario")?;
     match output {
         Output::Json => print_json(&json!({
             "events_sent": sent.events, "accepted": sent.accepted, "quarantined": sent.quarantined, "rejected": sent.rejected,
             "duplicates": duplicates, "indexed": indexed, "persons": persons, "seconds": seconds,
             "report": daily(&answer),
+            "funnel": funnel.iter().map(|(name, count)| json!({"step": name, "persons": count})).collect::<Vec<_>>(),
+            "scenario": outcome.json(),
             "audience": {"id": audience::ID, "members": members.members, "entered": members.entered, "left": members.left},
         })),
         Output::Table => {
-            say(format!(
-                "{} sent: {} accepted, {} quarantined; {duplicates} duplicates dropped; {indexed} in reports, of {persons} persons; {seconds:.1} s\n",
-                sent.events, sent.accepted, sent.quarantined
-            ))?;
-            say(format!("Purchases by day:\n{}\n", event_table(&answer)))?;
-            say(members.text())?;
+            say(outcome.text())?;
             if args.exit { Ok(()) } else { say(what_next(&url, settings, &keys)) }
         }
     }
@@ -143,7 +170,7 @@ async fn set_up(settings: &Settings, url: &str) -> anyhow::Result<Keys> {
         Err(status) if status.code() == tonic::Code::AlreadyExists => {}
         Err(status) => return Err(status.into()),
     }
-    let on = tenancy::EnableModuleRequest { tenant: TENANT.to_owned(), module: tenancy::Module::Audience as i32, with_dependencies: true };
+    let on = tenancy::EnableModuleRequest { tenant: TENANT.to_owned(), module: tenancy::Module::Campaign as i32, with_dependencies: true };
     client.enable_module(on).await?;
     let mut make = async |kind: tenancy::KeyKind, role: tenancy::Role, source: &str| {
         let key = tenancy::Key {
@@ -158,6 +185,7 @@ async fn set_up(settings: &Settings, url: &str) -> anyhow::Result<Keys> {
     Ok(Keys {
         write: make(tenancy::KeyKind::Write, tenancy::Role::Writer, "shop").await?,
         secret: make(tenancy::KeyKind::Secret, tenancy::Role::Editor, "shop-backend").await?,
+        admin: make(tenancy::KeyKind::Secret, tenancy::Role::Admin, "shop-admin").await?,
     })
 }
 
