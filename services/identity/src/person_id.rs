@@ -52,6 +52,6 @@ mod tests {
 
     #[test]
     fn ids_stay_as_they_are() {
-        assert_eq!(of(&[7; 16], 1).to_string(), "PINNED");
+        assert_eq!(of(&[7; 16], 1).to_string(), "a26a80a7-8180-83b9-acb0-a248f68cd668");
     }
 }
