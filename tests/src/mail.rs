@@ -36,7 +36,9 @@ impl SmtpServer {
         let variable = |name: &str| std::env::var(name).ok();
         match (variable("SEGUE_TEST_SMTP_URL"), variable("SEGUE_TEST_SMTP_FOLDER")) {
             (Some(url), Some(folder)) => Ok(Some(Self { url, folder: folder.into() })),
-            _ if variable("SEGUE_TEST_BACKENDS").as_deref() == Some("required") => anyhow::bail!("no SMTP server: run this through tests/run"),
+            _ if variable("SEGUE_TEST_BACKENDS").as_deref() == Some("required") => {
+                anyhow::bail!("no SMTP server: run this through tests/run")
+            }
             _ => Ok(None),
         }
     }

@@ -6,9 +6,9 @@ use anyhow::{Context, ensure};
 use segue_node::client::Gateway;
 use segue_proto::audience::v1::{Audience, CreateAudienceRequest, GetLiveStatusRequest, ListAudiencesRequest, ParseConditionRequest};
 use segue_proto::campaign::v1::{
-    AudienceEntry, Channel, ChannelKind, CreateChannelRequest, CreateScenarioRequest, CreateTemplateRequest, EmailSettings, Entry, ExitRule,
-    ExperimentStep, GetScenarioStatusRequest, Goal, ListScenariosRequest, LocalizedParts, MessageStep, Scenario, ScenarioDefinition,
-    StartScenarioRequest, Step, Template, Variant, WaitStep, channel, entry, exit_rule, step, wait_step,
+    AudienceEntry, Channel, ChannelKind, CreateChannelRequest, CreateScenarioRequest, CreateTemplateRequest, EmailSettings, Entry,
+    ExitRule, ExperimentStep, GetScenarioStatusRequest, Goal, ListScenariosRequest, LocalizedParts, MessageStep, Scenario,
+    ScenarioDefinition, StartScenarioRequest, Step, Template, Variant, WaitStep, channel, entry, exit_rule, step, wait_step,
 };
 use segue_proto::events::v1::{Event, Item, Value, value::Kind};
 use segue_proto::ingest::v1::TrackRequest;
@@ -106,7 +106,8 @@ impl<'s> Shop<'s> {
             let mut scenarios = self.gateway.scenarios();
             let dealt_with = async || {
                 let status = scenarios.get_scenario_status(GetScenarioStatusRequest { wait_ms: 5_000 }).await?.into_inner();
-                let is_done = status.dealt_with_until.map_or(0, micros) >= now_us && status.due_runs + status.waiting_sends + status.waiting_events == 0;
+                let is_done = status.dealt_with_until.map_or(0, micros) >= now_us
+                    && status.due_runs + status.waiting_sends + status.waiting_events == 0;
                 Ok(if is_done { None } else { Some(format!("{status:?}")) })
             };
             eventually(None, dealt_with).await?;

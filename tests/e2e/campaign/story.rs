@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use segue_proto::campaign::v1::{
-    GetExperimentResultsRequest, GetScenarioResultsRequest, ListRunsRequest, ListSendsRequest, RunState, ScenarioDefinition, Send, SendState,
+    GetExperimentResultsRequest, GetScenarioResultsRequest, ListRunsRequest, ListSendsRequest, RunState, ScenarioDefinition, Send,
+    SendState,
 };
 use segue_proto::query::v1::TimeUnit;
 use segue_tests::mail::SmtpServer;

@@ -39,11 +39,8 @@ impl Service {
         let asked = report(range, of_scenario.clone(), metrics(), group_by.clone());
         let counted = ask::query(&self.peers, &tenant.id, asked).await?;
         // A report has at most ten metrics.
-        let conversions = vec![
-            total("converted", "df_message_converted"),
-            unique("converted_unique", "df_message_converted"),
-            value_sum("value"),
-        ];
+        let conversions =
+            vec![total("converted", "df_message_converted"), unique("converted_unique", "df_message_converted"), value_sum("value")];
         let asked = report(range, of_scenario.clone(), conversions, group_by.clone());
         let converted = ask::query(&self.peers, &tenant.id, asked).await?;
         let by_reason = [group_by, vec![property("df_message_reason")]].concat();

@@ -97,7 +97,12 @@ fn idempotency_key(id: &str, address: usize, addresses: usize) -> String {
 const WAITING: &str = "SELECT count(*) FROM send WHERE tenant = $1 AND due_us <= $2";
 
 /// Sends that are looked at again by then; those that somebody holds until the hold ends.
-pub(crate) async fn waiting(db: &segue_store::Db, tenant: &segue_model::TenantId, until_us: i64) -> Result<u64, crate::error::CampaignError> {
-    let count: i64 = segue_store::on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).bind(until_us).fetch_one(pool).await)?;
+pub(crate) async fn waiting(
+    db: &segue_store::Db,
+    tenant: &segue_model::TenantId,
+    until_us: i64,
+) -> Result<u64, crate::error::CampaignError> {
+    let count: i64 =
+        segue_store::on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).bind(until_us).fetch_one(pool).await)?;
     crate::store::counter(count)
 }

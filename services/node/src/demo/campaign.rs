@@ -98,7 +98,12 @@ impl Story<'_> {
         self.settled().await?;
         let mails = mailbox.mails();
         let first_subject = mails.first().map(|mail| subject(&mail.content)).unwrap_or_default();
-        say(format!("{} mails are in the mail server at {}, the first to {}: {first_subject}", mails.len(), mailbox.address, first_to(&mails)))?;
+        say(format!(
+            "{} mails are in the mail server at {}, the first to {}: {first_subject}",
+            mails.len(),
+            mailbox.address,
+            first_to(&mails)
+        ))?;
         let with_coupon = |at: usize| mails.iter().any(|mail| mail.to == address(at) && mail.content.contains("text/html"));
         let buyers: Vec<usize> = (0..SHOPPERS).filter(|at| if with_coupon(*at) { at % 4 != 0 } else { at % 4 == 0 }).collect();
         self.clock.advance_us(60_000_000);
@@ -241,9 +246,7 @@ impl Outcome {
     /// For programs.
     pub(super) fn json(&self) -> serde_json::Value {
         let total = self.results.total.clone().unwrap_or_default();
-        let variant = |variant: &segue_proto::campaign::v1::VariantResult| {
-            serde_json::json!({"variant": variant.variant, "persons": variant.persons, "converted": variant.converted, "p_value": variant.p_value})
-        };
+        let variant = |variant: &segue_proto::campaign::v1::VariantResult| serde_json::json!({"variant": variant.variant, "persons": variant.persons, "converted": variant.converted, "p_value": variant.p_value});
         serde_json::json!({
             "id": "cart-reminder", "entered": self.results.entered, "active": self.results.active, "mails": self.mails,
             "first_subject": self.first_subject, "sent": total.sent, "converted": total.converted, "value": total.value,

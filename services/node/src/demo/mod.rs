@@ -142,7 +142,8 @@ async fn tell(
     }
     let admin = Gateway::connect(&url, &keys.admin, None).await?;
     let story = campaign::Story { gateway: &reader, admin: &admin, clock };
-    let outcome = story.tell(|line| if output == Output::Table { say(line) } else { Ok(()) }).await.context("failed to run the scenario")?;
+    let outcome =
+        story.tell(|line| if output == Output::Table { say(line) } else { Ok(()) }).await.context("failed to run the scenario")?;
     match output {
         Output::Json => print_json(&json!({
             "events_sent": sent.events, "accepted": sent.accepted, "quarantined": sent.quarantined, "rejected": sent.rejected,

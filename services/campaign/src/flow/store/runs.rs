@@ -292,7 +292,8 @@ pub(crate) async fn of_scenario(
 
 /// How many runs are active, and how many of them are due.
 pub(crate) async fn count(db: &Db, tenant: &TenantId, now_us: i64) -> Result<(u64, u64), CampaignError> {
-    let (active, due): (i64, i64) = on_db!(db, pool => sqlx::query_as(db.sql(COUNT_SQLITE, COUNT)).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
+    let (active, due): (i64, i64) =
+        on_db!(db, pool => sqlx::query_as(db.sql(COUNT_SQLITE, COUNT)).bind(tenant.as_str()).bind(now_us).fetch_one(pool).await)?;
     Ok((counter(active)?, counter(due)?))
 }
 

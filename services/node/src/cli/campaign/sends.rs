@@ -71,7 +71,9 @@ pub(in crate::cli) async fn send(process: &ProcessArgs, args: SendArgs) -> anyho
 /// A state by its word.
 fn state(text: &str) -> Result<SendState, String> {
     let state = SendState::from_str_name(&format!("SEND_STATE_{}", text.to_uppercase()));
-    state.filter(|state| *state != SendState::Unspecified).ok_or_else(|| format!("{text:?}: use planned, sending, sent, suppressed or failed"))
+    state
+        .filter(|state| *state != SendState::Unspecified)
+        .ok_or_else(|| format!("{text:?}: use planned, sending, sent, suppressed or failed"))
 }
 
 fn explain(output: Output, answer: &ExplainSendResponse) -> anyhow::Result<()> {
@@ -87,7 +89,8 @@ fn explain(output: Output, answer: &ExplainSendResponse) -> anyhow::Result<()> {
 }
 
 fn send_table(sends: &[Send]) -> comfy_table::Table {
-    let mut shown = table(&["send", "scenario", "step", "person", "by", "template", "variant", "state", "reason", "planned", "sent", "addresses"]);
+    let mut shown =
+        table(&["send", "scenario", "step", "person", "by", "template", "variant", "state", "reason", "planned", "sent", "addresses"]);
     for send in sends {
         let reason = match (word(send.reason().as_str_name(), "SEND_REASON_"), send.reason_detail.as_str()) {
             (reason, "") => reason,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use segue_proto::campaign::v1::preview_template_request::What;
 use segue_proto::campaign::v1::{
-    ArchiveTemplateRequest, CreateTemplateRequest, GetTemplateRequest, ListTemplatesRequest, ListTemplatesResponse,
-    PreviewTemplateRequest, PreviewTemplateResponse, SendTestRequest, Template, UpdateTemplateRequest,
+    ArchiveTemplateRequest, CreateTemplateRequest, GetTemplateRequest, ListTemplatesRequest, ListTemplatesResponse, PreviewTemplateRequest,
+    PreviewTemplateResponse, SendTestRequest, Template, UpdateTemplateRequest,
 };
 
 use super::{every_page, moment, print, read, word};
