@@ -89,7 +89,6 @@ pub(crate) trait Outlet: Send + Sync + std::fmt::Debug {
 /// A channel that is ready to send.
 #[derive(Debug)]
 pub(crate) struct OpenChannel {
-    pub(crate) id: String,
     pub(crate) kind: ChannelKind,
     /// 0: no limit.
     pub(crate) rate_per_second: u32,
@@ -164,7 +163,6 @@ impl Channels {
             Err(problem) => Arc::new(Closed { problem }),
         };
         OpenChannel {
-            id: stored.id.clone(),
             kind,
             rate_per_second: definition.rate_per_second,
             paused: definition.paused,

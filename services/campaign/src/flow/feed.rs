@@ -149,8 +149,6 @@ pub(crate) struct Feed {
     at: BTreeMap<(Stream, u16), AtomicU64>,
     /// Everything appended to the log before this moment was handed out; and when that was seen.
     passed: tokio::sync::Mutex<Option<(i64, Instant)>>,
-    /// Batches that retention removed before they were read here.
-    lost: AtomicU64,
     inputs_max: usize,
 }
 
@@ -164,7 +162,7 @@ impl Feed {
                 at.insert((stream, partition), AtomicU64::new(position));
             }
         }
-        Ok(Self { log, clock, inboxes: RwLock::default(), at, passed: tokio::sync::Mutex::default(), lost: AtomicU64::new(0), inputs_max })
+        Ok(Self { log, clock, inboxes: RwLock::default(), at, passed: tokio::sync::Mutex::default(), inputs_max })
     }
 
     /// From now on, what is the tenant's is put into the inbox: everything behind the positions that are given. An inbox that it had before
@@ -184,11 +182,6 @@ impl Feed {
     /// Where the readers are.
     pub(crate) fn positions(&self) -> Positions {
         self.at.iter().map(|(at, position)| (*at, position.load(Ordering::Acquire))).collect()
-    }
-
-    /// Batches that retention removed unread.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// Waits until everything that is on the log now was handed out. Answers the moment before which all that was appended is in the
@@ -269,7 +262,7 @@ impl Feed {
             let limits = ReadLimits { wait: Duration::ZERO, batches_max: GAP_BATCHES, ..ReadLimits::default() };
             let batches = match self.log.read(stream.topic(), partition, position, limits).await {
                 Err(LogError::Trimmed { first_available, .. }) => {
-                    self.note_lost(stream, partition, position, first_available);
+                    Self::note_lost(stream, partition, position, first_available);
                     position = first_available.saturating_sub(1);
                     continue;
                 }
@@ -295,9 +288,8 @@ impl Feed {
         Ok(())
     }
 
-    fn note_lost(&self, stream: Stream, partition: u16, position: u64, first_available: u64) {
+    fn note_lost(stream: Stream, partition: u16, position: u64, first_available: u64) {
         let batches = first_available.saturating_sub(position).saturating_sub(1);
-        self.lost.fetch_add(batches, Ordering::Relaxed);
         tracing::warn!(topic = %stream.topic(), partition, batches, "batches were removed from the log before scenarios had read them: \
             whoever was to enter by them does not; keep more of the log");
     }

@@ -124,6 +124,14 @@ impl Claim<'_> {
     }
 }
 
+const WAITING: &str = "SELECT count(*) FROM outbox WHERE destination IN ('ingest', 'audience', 'identity') AND tenant = $1";
+
+/// Rows of a tenant.
+pub(super) async fn waiting(db: &Db, tenant: &TenantId) -> Result<u64, CampaignError> {
+    let count: i64 = on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).fetch_one(pool).await)?;
+    crate::store::counter(count)
+}
+
 #[cfg(test)]
 mod tests {
     use segue_proto::events::v1::{Event, EventKind, Value, value::Kind};
@@ -246,12 +254,4 @@ mod tests {
             assert!(Claim { destination: Destination::Audience, ..by("two") }.take(&db, 201, 400).await.expect("claimed"));
         }
     }
-}
-
-const WAITING: &str = "SELECT count(*) FROM outbox WHERE destination IN ('ingest', 'audience', 'identity') AND tenant = $1";
-
-/// Rows of a tenant.
-pub(super) async fn waiting(db: &Db, tenant: &TenantId) -> Result<u64, CampaignError> {
-    let count: i64 = on_db!(db, pool => sqlx::query_scalar(WAITING).bind(tenant.as_str()).fetch_one(pool).await)?;
-    crate::store::counter(count)
 }

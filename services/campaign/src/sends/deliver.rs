@@ -33,6 +33,9 @@ struct Waiting {
     answers: Vec<(usize, Option<Outcome>)>,
 }
 
+/// A message, and what the provider said of each of its addresses; nothing: it was not given to it.
+type Given = (Ready, Vec<(usize, Option<Outcome>)>);
+
 impl Sender {
     /// Gives what was decided to the provider of the channel and records what becomes of it.
     pub(super) async fn deliver(&self, batch: &Batch, lane: &Lane, ready: Vec<Ready>) -> Result<(), CampaignError> {
@@ -66,7 +69,7 @@ impl Sender {
         let mut calls = std::pin::pin!(calls);
         let mut writing = tokio::time::interval(WRITE_INTERVAL);
         writing.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut done: Vec<(Ready, Vec<(usize, Option<Outcome>)>)> = Vec::new();
+        let mut done: Vec<Given> = Vec::new();
         loop {
             let ended = tokio::select! {
                 biased;
@@ -128,7 +131,7 @@ impl Sender {
         Some(answered.unwrap_or_else(late))
     }
 
-    async fn write(&self, batch: &Batch, lane: &Lane, done: Vec<(Ready, Vec<(usize, Option<Outcome>)>)>) -> Result<(), CampaignError> {
+    async fn write(&self, batch: &Batch, lane: &Lane, done: Vec<Given>) -> Result<(), CampaignError> {
         let now_us = self.service.clock.now_us();
         let most_us = i64::try_from(self.service.config.send.retry_pause_ms_max.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let (mut took_any, mut failed_any, mut asked_us) = (false, false, 0);

@@ -24,7 +24,7 @@ use segue_model::TenantId;
 use segue_proto::campaign::v1::{ChannelKind, MissingValue, TemplateFault};
 use segue_store::{Db, Tx};
 
-pub(crate) use loaded::{Loaded, Rendered};
+pub(crate) use loaded::Loaded;
 pub(crate) use values::person_values;
 
 use crate::config::Config;

@@ -34,6 +34,7 @@ pub(crate) fn advance(
     steps_max: u32,
     effects: &mut Vec<Effect>,
 ) -> Next {
+    debug_assert_eq!(scenario.scenario, run.scenario, "a run goes through its own scenario");
     let mut walk = Walk { scenario, run, facts, now_us, effects };
     let goes_on = match input {
         Input::Go => walk.run.ended.is_none() && walk.run.due_us.is_none_or(|due_us| due_us <= now_us),

@@ -78,12 +78,6 @@ impl TenantRow {
             problem,
         })
     }
-
-    /// A number that nothing else of the tenant has.
-    pub(crate) fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
 }
 
 fn positions_of(text: &str) -> Result<Positions, CampaignError> {

@@ -42,14 +42,14 @@ async fn what_comes_back_is_noted_and_told_once() {
 async fn who_unsubscribes_between_planning_and_sending_or_between_two_attempts_gets_no_more_until_they_want_to() {
     for world in worlds().await {
         let (first, tried) = (new_send(1, 1), new_send(2, 1));
-        world.plan(&[first.clone()]).await;
+        world.plan(std::slice::from_ref(&first)).await;
         world.drain().await;
         world.provider.answers(|_, _| retry(None));
-        world.plan(&[tried.clone()]).await;
+        world.plan(std::slice::from_ref(&tried)).await;
         world.drain().await;
         world.clock.advance_us(10 * SECOND_US);
         let planned = new_send(3, 1);
-        world.plan(&[planned.clone()]).await;
+        world.plan(std::slice::from_ref(&planned)).await;
         // They unsubscribe while a worker holds both.
         let taken = world.sender.take().await.expect("takes");
         assert_eq!(taken.work.iter().map(|work| work.sends.len()).sum::<usize>(), 2);
@@ -66,11 +66,11 @@ async fn who_unsubscribes_between_planning_and_sending_or_between_two_attempts_g
         let push = by_push(new_send(4, 1));
         let mut again = person(1);
         again.consents[0].time = Some(crate::store::timestamp(NOW_US + 5 * SECOND_US));
-        world.plan(&[push.clone()]).await;
+        world.plan(std::slice::from_ref(&push)).await;
         world.drain().await;
         world.given.persons.lock().insert(1, Arc::new(again));
         let anew = new_send(5, 1);
-        world.plan(&[anew.clone()]).await;
+        world.plan(std::slice::from_ref(&anew)).await;
         world.drain().await;
         assert_eq!((world.get(&push).await.state(), world.get(&anew).await.state()), (SendState::Sent, SendState::Sent));
     }

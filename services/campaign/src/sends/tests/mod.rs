@@ -215,7 +215,6 @@ impl World {
 
     fn channel(&self, id: &str, kind: ChannelKind, change: impl FnOnce(&mut OpenChannel)) {
         let mut channel = OpenChannel {
-            id: id.to_owned(),
             kind,
             rate_per_second: 0,
             paused: false,

@@ -14,12 +14,12 @@ async fn a_planned_send_is_sent_once_and_told_however_often_it_is_planned() {
     for world in worlds().await {
         let send = new_send(u64::MAX - 1, 1);
         world.plan(&[send.clone(), new_send(2, 2)]).await;
-        world.plan(&[send.clone()]).await;
+        world.plan(std::slice::from_ref(&send)).await;
         let planned = world.get(&send).await;
         assert_eq!((outcome(&planned), planned.run), ((SendState::Planned, SendReason::Unspecified, 0), u64::MAX - 1));
         assert_eq!(planned.entry_key, format!("key\u{fffd}{}", u64::MAX - 1));
         world.drain().await;
-        world.plan(&[send.clone()]).await;
+        world.plan(std::slice::from_ref(&send)).await;
         world.drain().await;
         let mut keys = world.provider.keys();
         keys.sort_unstable();
