@@ -197,11 +197,11 @@ impl Values {
             values.insert("unsubscribe_url".to_owned(), links.unsubscribe_url.clone().into());
         }
         let mut parts = template.render(&values, person.locale())?.parts;
-        let rewritten = match kind {
-            ChannelKind::Email => parts.get_mut("html").map(|html| *html = links.rewrite_html(html)),
-            _ => parts.get_mut("url").filter(|url| !url.is_empty()).map(|url| *url = links.wrap(url)),
-        };
-        let _ = rewritten;
+        let led: (&str, fn(&LinkSet, &str) -> String) =
+            if kind == ChannelKind::Email { ("html", LinkSet::rewrite_html) } else { ("url", LinkSet::wrap) };
+        if let Some(text) = parts.get_mut(led.0).filter(|text| !text.is_empty()) {
+            *text = led.1(links, text);
+        }
         Ok(parts)
     }
 }

@@ -206,7 +206,16 @@ impl Sender {
             let now_us = self.service.clock.now_us();
             let (tenant, channel, only_expired, owner) = (&due.tenant, due.channel.as_str(), *only_expired, &*self.owner);
             let until_us = now_us.saturating_add(lease_us);
-            let sends = claim::claim(&self.service.db, &Wanted { tenant, channel, limit, only_expired, now_us, until_us, owner }).await?;
+            let wanted = Wanted { tenant, channel, limit, only_expired, now_us, until_us, owner };
+            let sends = match claim::claim(&self.service.db, &wanted).await {
+                Ok(sends) => sends,
+                Err(error) if taken.work.is_empty() => return Err(error),
+                // What is held already must not wait for the end of its hold.
+                Err(error) => {
+                    tracing::warn!(%tenant, channel, error = chain(&error), "messages cannot be taken up; trying again");
+                    break;
+                }
+            };
             let is_all = sends.len() < limit;
             if !sends.is_empty() {
                 lane.begin(sends.len(), self.turn_of(tenant));
