@@ -4,8 +4,8 @@ use anyhow::Result;
 use segue_identity::Config;
 use segue_model::module::ModuleSet;
 use segue_proto::identity::v1::{
-    GetIdentityStatusRequest, GetPersonRequest, LinkKind, ListLinkRecordsRequest, ListPersonsRequest, MergePersonsRequest, Person,
-    get_person_request::Who,
+    GetIdentityStatusRequest, GetPersonRequest, LinkKind, ListConsentsRequest, ListLinkRecordsRequest, ListPersonsRequest,
+    MergePersonsRequest, Person, SetConsentsRequest, UnlinkIdentifierRequest, get_person_request::Who,
 };
 use segue_runtime::transport::for_tenant;
 use segue_runtime::{Caller, Role, Tenant};
@@ -13,15 +13,11 @@ use segue_testkit::stores;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Process, event, log, other, persons, shop, text};
+use crate::harness::{Process, event, log, other, persons, reason, shop, text};
 
 async fn person(process: &Process, number: u32) -> Result<Person, Status> {
     let request = GetPersonRequest { who: Some(Who::Number(number)) };
     Ok(process.client.clone().get_person(for_tenant(&shop(), request)).await?.into_inner())
-}
-
-fn reason(status: &Status) -> String {
-    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -154,6 +150,15 @@ async fn roles_bound_what_a_caller_may_do() -> Result<()> {
     let merge = MergePersonsRequest { from: 1, into: 2, force: true, ..MergePersonsRequest::default() };
     assert_eq!(client.merge_persons(as_role(Role::Analyst, merge.clone())).await.expect_err("analyst").code(), Code::PermissionDenied);
     assert!(client.merge_persons(as_role(Role::Editor, merge)).await.is_ok());
+    let consents = SetConsentsRequest::default();
+    assert_eq!(client.set_consents(as_role(Role::Analyst, consents.clone())).await.expect_err("analyst").code(), Code::PermissionDenied);
+    assert_eq!(client.set_consents(as_role(Role::Service, consents)).await.expect_err("empty").code(), Code::InvalidArgument);
+    let history = ListConsentsRequest { person: 1, ..ListConsentsRequest::default() };
+    assert_eq!(client.list_consents(as_role(Role::Writer, history.clone())).await.expect_err("writer").code(), Code::PermissionDenied);
+    assert!(client.list_consents(as_role(Role::Analyst, history)).await.is_ok());
+    let unlink = UnlinkIdentifierRequest::default();
+    assert_eq!(client.unlink_identifier(as_role(Role::Analyst, unlink.clone())).await.expect_err("analyst").code(), Code::PermissionDenied);
+    assert_eq!(client.unlink_identifier(as_role(Role::Editor, unlink)).await.expect_err("empty").code(), Code::InvalidArgument);
     let batch = segue_proto::identity::v1::ResolveBatchRequest { source: "s".into(), sequence: 9, subjects: vec![event("u:A")] };
     assert_eq!(client.resolve_batch(as_role(Role::Admin, batch)).await.expect_err("admin").code(), Code::PermissionDenied);
     assert_eq!(client.get_identity_status(GetIdentityStatusRequest {}).await.expect_err("nobody").code(), Code::Unauthenticated);

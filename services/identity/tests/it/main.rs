@@ -3,8 +3,11 @@
 mod accounts;
 mod calls;
 mod changes;
+mod consents;
 mod harness;
+mod person_ids;
 mod reference;
 mod resolving;
 mod scenarios;
 mod select;
+mod unlinking;
