@@ -118,7 +118,7 @@ async fn a_consent_without_a_time_is_of_now_and_keeps_its_proof() -> Result<()> 
         let said = Consent { time: None, proof: "form 3 \"ü\" 💌".to_owned(), ..consent("in_app our_news yes 0 api") };
         set(&process, vec![PersonConsent { who: Some(Whom::Person(1)), consent: Some(said.clone()) }]).await?;
         let expected = Consent { time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }), ..said };
-        assert_eq!(process.person(Who::Number(1)).await?.consents, [expected.clone()]);
+        assert_eq!(process.person(Who::Number(1)).await?.consents, std::slice::from_ref(&expected));
         assert_eq!(history(&process, 1, 0).await?, [expected]);
         process.stop().await?;
     }

@@ -56,7 +56,9 @@ fn print_policy(output: Output, policy: &SendingPolicy) -> anyhow::Result<()> {
 /// A line per rule.
 fn policy_table(policy: &SendingPolicy) -> comfy_table::Table {
     let mut shown = table(&["rule", "what"]);
-    let mut line = |rule: &str, what: String| drop(shown.add_row([rule.to_owned(), what]));
+    let mut line = |rule: &str, what: String| {
+        shown.add_row([rule.to_owned(), what]);
+    };
     line("version", format!("{} of {} (etag {})", policy.version, moment(policy.created_at.as_ref()), policy.etag));
     line("never messaged", format!("{}.{:02} % of all persons", policy.global_holdout / 100, policy.global_holdout % 100));
     line("unknown consent", if policy.unknown_consent_is_yes { "is yes" } else { "is no" }.to_owned());
