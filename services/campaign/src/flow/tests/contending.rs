@@ -48,7 +48,10 @@ async fn however_often_the_tenant_changes_hands_each_run_does_each_step_once() -
         };
         let scenarios = || vec![started("s", definition.clone(), NOW_US)];
         let lease_us = i64::try_from(shop.config.lease_ms)? * 1_000;
-        let mut workers = vec![shop.worker("p0", scenarios()).await?];
+        // Where it begins is written down before anything comes in.
+        let mut first = shop.worker("p0", scenarios()).await?;
+        settle(&mut first).await?;
+        let mut workers = vec![first];
         for batch in 0..10_u32 {
             shop.events("cart", NOW_US, &(1..=30).map(|person| batch * 30 + person).collect::<Vec<_>>()).await?;
         }
