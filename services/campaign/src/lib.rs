@@ -2,15 +2,15 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`scenarios`] | definitions: versions, validation, starting and pausing |
-//! | [`flow`] | runs of persons through scenarios: a pure machine, and the worker that feeds it |
-//! | [`sends`] | the send ledger: planning, deciding, giving to providers, explaining |
-//! | [`policies`] | when messages may be sent: consent, times, caps |
-//! | [`templates`] | what messages say |
-//! | [`channels`] | how messages leave |
-//! | [`links`] | what comes back: opens, clicks, unsubscribing, call-backs, the in-app feed |
-//! | [`outbox`] | what happened, on its way to ingest as events |
-//! | [`results`] | numbers and experiments |
+//! | `scenarios` | definitions: versions, validation, starting and pausing |
+//! | `flow` | runs of persons through scenarios: a pure machine, and the worker that feeds it |
+//! | `sends` | the send ledger: planning, deciding, giving to providers, explaining |
+//! | `policies` | when messages may be sent: consent, times, caps |
+//! | `templates` | what messages say |
+//! | `channels` | how messages leave |
+//! | `links` | what comes back: opens, clicks, unsubscribing, call-backs, the in-app feed |
+//! | `outbox` | what happened, on its way to ingest as events |
+//! | `results` | numbers and experiments |
 //!
 //! # Invariants
 //!
@@ -21,24 +21,24 @@
 //! - **Consent, caps and times are decided when sending**, in the transaction that records the decision.
 //! - A tenant whose module is off costs nothing here.
 
-pub mod channels;
+mod channels;
 pub mod config;
 pub mod error;
 mod fields;
-pub mod flow;
-pub mod links;
-pub mod outbox;
+mod flow;
+mod links;
+mod outbox;
 mod page;
 mod peers;
 mod persons;
-pub mod policies;
-pub mod results;
-pub mod scenarios;
-pub mod sends;
+mod policies;
+mod results;
+mod scenarios;
+mod sends;
 mod service;
 mod start;
 mod store;
-pub mod templates;
+mod templates;
 
 pub use config::Config;
 pub use error::{CampaignError, StartError};
