@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use segue_proto::events::v1::ResolvedEvent;
 
-use super::deck::{Deck, entrant, entrants, entrants_by};
+use super::deck::{Deck, entrants, entrants_by};
 use super::happening::{Entrant, Happening};
 use super::incoming::Incoming;
 use super::machine::{EndReason, Run};
-use super::schedules;
 use super::store::persons::EntryKey;
 use super::store::runs::{self, NEVER_US};
 use super::store::work::{self, Command, CommandBody, ScenarioRow, Wave, WaveBody};
 use super::store::{self};
+use super::waves::go_on;
 use super::worker::Worker;
 use crate::error::CampaignError;
 use crate::scenarios;
 
 /// Persons who move between audiences at once and are dealt with at once; more are a wave.
 const MOVED_MAX: u64 = 1_000;
-/// Waves that one round looks at.
-const WAVES_MAX: i64 = 256;
 /// Commands that one round carries out.
 const COMMANDS_MAX: i64 = 256;
 /// Late events count for goals of runs that ended up to so long before their windows closed.
@@ -67,7 +65,7 @@ pub(crate) async fn gather(worker: &mut Worker, deck: &mut Deck) -> Result<Work,
     let mut work = Work::default();
     let mut reaching: Vec<(u32, Happening)> = Vec::new();
     incoming(worker, deck, &mut work, &mut reaching);
-    waves(worker, deck, &mut work, &mut reaching).await?;
+    go_on(worker, deck, &mut work, &mut reaching).await?;
     calls(worker, &mut work, &mut reaching).await?;
     let moves = commands(worker, &mut work, &mut reaching).await?;
     redirect(worker, &mut reaching).await?;
@@ -113,38 +111,6 @@ fn incoming(worker: &Worker, deck: &mut Deck, work: &mut Work, reaching: &mut Ve
             Incoming::Merged { .. } | Incoming::Unmerged { .. } => {}
         }
     }
-}
-
-/// A part of what happened to many at once.
-async fn waves(worker: &mut Worker, deck: &Deck, work: &mut Work, reaching: &mut Vec<(u32, Happening)>) -> Result<(), CampaignError> {
-    if !worker.has_waves {
-        return Ok(());
-    }
-    let waves = work::waves(&worker.shared.db, &worker.tenant, WAVES_MAX).await?;
-    worker.has_waves = !waves.is_empty();
-    let mut room = worker.shared.config.round_inputs_max.saturating_sub(reaching.len()).max(1);
-    for wave in waves {
-        let happening = match &wave.body {
-            WaveBody::Moved { audience, entered, held_out, time_us } => {
-                Happening::Moved { audience: audience.as_str().into(), entered: *entered, held_out: *held_out, time_us: *time_us }
-            }
-            WaveBody::Enter { scenario, time_us } => match deck.definitions.get(scenario) {
-                Some(found) if found.started.paused => continue,
-                _ => Happening::Enter(Entrant { is_met: true, ..entrant(scenario, *time_us) }),
-            },
-        };
-        let behind = wave.persons.range(wave.after_person.saturating_add(1)..);
-        let some: Vec<u32> = behind.take(room).collect();
-        room -= some.len();
-        let last = some.last().copied().filter(|last| wave.persons.max().is_some_and(|max| max > *last));
-        work.moved_waves.push((wave.number, last));
-        reaching.extend(some.into_iter().map(|person| (person, happening.clone())));
-        work.is_more = true;
-        if room == 0 {
-            break;
-        }
-    }
-    Ok(())
 }
 
 async fn calls(worker: &Worker, work: &mut Work, reaching: &mut Vec<(u32, Happening)>) -> Result<(), CampaignError> {
@@ -204,10 +170,12 @@ async fn held(worker: &mut Worker, deck: &mut Deck, work: &mut Work, reaching: &
     let db = &worker.shared.db;
     let most = worker.shared.config.round_runs_max;
     let (mut persons, last) = store::persons::held_persons(db, &worker.tenant, worker.held_after, most).await?;
-    if persons.is_empty() && worker.held_after == 0 {
+    if persons.is_empty() && !worker.due.is_stuck() {
         worker.has_held = false;
+        worker.held_after = 0;
         return Ok(());
     }
+    work.is_more |= !persons.is_empty();
     worker.held_after = last;
     persons.extend(reaching.iter().map(|(person, _)| *person));
     let held = store::persons::held(db, &worker.tenant, &persons).await?;
@@ -366,48 +334,6 @@ async fn load_entries(worker: &Worker, deck: &mut Deck) -> Result<(), CampaignEr
 fn keys_of(deck: &Deck, person: u32, event: &ResolvedEvent) -> Vec<EntryKey> {
     let entrants = entrants(&deck.definitions, event, deck.now_us);
     entrants.into_iter().map(|entrant| (person, entrant.scenario, entrant.entry_key)).collect()
-}
-
-/// Looks at schedules, and at scenarios that were started with who is a member already. What everyone has to be asked for becomes a wave.
-pub(crate) async fn begin_waves(worker: &Worker, deck: &mut Deck, work: &mut Work) -> Result<(), CampaignError> {
-    let sources = worker.sources();
-    for (id, scenario) in &deck.definitions.scenarios.clone() {
-        let Some(plan) = scenario.open() else { continue };
-        let mut row = schedules::row_of(scenario, worker.scenario_rows.get(id));
-        let mut wanted = Vec::new();
-        if worker.is_schedule_due(id, deck.now_us) {
-            wanted.extend(schedules::due(plan, &row, deck.now_us).map(|condition| (condition, deck.now_us)));
-            row.after_us = row.after_us.max(deck.now_us);
-        }
-        let started = &scenario.started;
-        if started.enter_present_members && row.present != started.starts {
-            let whom = schedules::present_members(plan);
-            wanted.extend(whom.map(|condition| (condition, deck.now_us.max(started.started_us))));
-            row.present = started.starts;
-        }
-        let mut is_put_off = false;
-        for (condition, time_us) in wanted {
-            match super::facts::everyone(&sources, condition, plan.compiled.time_zone.name()).await {
-                Ok(persons) if persons.is_empty() => {}
-                Ok(persons) => {
-                    deck.numbers += 1;
-                    let body = WaveBody::Enter { scenario: id.clone(), time_us };
-                    work.waves.push(Wave { number: deck.numbers, body, persons, after_person: 0 });
-                }
-                Err(error) => {
-                    work.problem = Some(error);
-                    is_put_off = true;
-                }
-            }
-        }
-        if is_put_off {
-            // What was found for it already is found again.
-            work.waves.retain(|wave| !matches!(&wave.body, WaveBody::Enter { scenario, .. } if scenario == id));
-        } else if worker.scenario_rows.get(id) != Some(&row) {
-            work.scenarios.push(row);
-        }
-    }
-    Ok(())
 }
 
 /// Active runs of a person, to see what a merge does to them.

@@ -12,8 +12,8 @@
 //! | `facts` | what runs have to know, asked for in batches |
 //! | `effects` | what runs do to the world |
 //! | `schedules`, `merges` | entries that come of time; persons who become one |
-//! | `gather`, `round`, `commit` | a round from end to end |
-//! | `worker`, `supervisor` | the loop of a tenant; which tenants |
+//! | `gather`, `waves`, `round`, `commit` | a round from end to end |
+//! | `worker`, `due`, `supervisor` | the loop of a tenant; which runs are due; which tenants |
 //! | `store` | statements |
 //! | `calls` | the RPCs |
 //!
@@ -27,6 +27,7 @@ mod calls;
 mod commit;
 mod deck;
 mod definitions;
+mod due;
 mod effects;
 mod facts;
 mod feed;
@@ -41,6 +42,7 @@ mod store;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod waves;
 mod worker;
 
 pub(crate) use store::runs::counts;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::commit::{commit, merge, numbered, remove_old};
 use super::deck::Deck;
 use super::facts;
-use super::gather::{Work, begin_waves, gather, read_all};
+use super::gather::{Work, gather, read_all};
 use super::merges::Merges;
 use super::store::{self, TenantRow, runs};
+use super::waves::begin_waves;
 use super::worker::{Failure, Worker};
 use crate::error::CampaignError;
 
@@ -32,7 +33,7 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
     let steps_max = worker.shared.config.steps_at_once_max;
     let mut deck = Deck::new(worker.definitions.clone(), now_us, steps_max, worker.row.numbers);
     let mut work = gather(worker, &mut deck).await?;
-    if worker.is_any_schedule_due(now_us) && worker.may_ask_for_all() {
+    if worker.is_any_schedule_due(now_us) && worker.due.may_try() {
         begin_waves(worker, &mut deck, &mut work).await?;
     }
     let problem = go_on(worker, &mut deck).await?.or(work.problem.clone());
@@ -85,9 +86,14 @@ async fn finish(worker: &mut Worker, mut deck: Deck, work: Work, asked: u64, pro
     let held = numbered(left, &mut numbers)?;
     let is_stuck = !stuck.is_empty() || work.problem.is_some();
     let goes_on = deck.slots.values().any(|slot| slot.is_changed && slot.is_due(deck.now_us));
-    let is_done = !goes_on && !work.is_more && worker.has_caught_up() && !is_stuck && !worker.is_stuck() && work.waves.is_empty();
+    let is_done = !goes_on && !work.is_more && worker.has_caught_up() && !is_stuck && !worker.due.is_stuck() && work.waves.is_empty();
     let is_idle = work.is_empty() && held.is_empty() && !deck.slots.values().any(|slot| slot.is_changed);
-    let problem = problem.map_or_else(|| worker.definitions.problem.clone(), |error| segue_runtime::status::chain(&error));
+    let problem = match problem {
+        Some(error) => segue_runtime::status::chain(&error),
+        // Whoever is stuck was not tried in this round.
+        None if worker.due.is_stuck() && !worker.due.may_try() => worker.row.problem.clone(),
+        None => worker.definitions.problem.clone(),
+    };
     let row = TenantRow {
         positions: worker.read.clone(),
         numbers,
@@ -109,8 +115,8 @@ async fn finish(worker: &mut Worker, mut deck: Deck, work: Work, asked: u64, pro
         note(worker, &deck, &work, !held.is_empty(), &stuck);
     }
     worker.look_ahead(&work.all_due).await.map_err(Failure::Reload)?;
-    worker.note_due(deck.slots.values().filter(|slot| slot.is_changed), |person| stuck.contains(&person));
-    worker.note_stuck(is_stuck);
+    worker.due.note(deck.slots.values().filter(|slot| slot.is_changed), &stuck);
+    worker.due.note_stuck(is_stuck);
     worker.is_more = work.is_more || worker.is_cut || !work.waves.is_empty();
     sweep_old(worker, deck.now_us).await
 }

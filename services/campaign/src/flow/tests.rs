@@ -3,6 +3,7 @@
 mod contending;
 mod entering;
 mod going;
+mod speed;
 
 use std::sync::Arc;
 

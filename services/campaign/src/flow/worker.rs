@@ -14,8 +14,8 @@ use segue_store::Db;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::deck::Slot;
 use super::definitions::Definitions;
+use super::due::{DueRuns, FAILURE_PAUSE, RETRY_PAUSE};
 use super::facts::Sources;
 use super::feed::{Delivery, Feed, Inbox, Positions, advance};
 use super::incoming::Incoming;
@@ -30,10 +30,6 @@ use crate::start::Bells;
 
 /// Between looks at the clock: moments come without anything coming in.
 const CLOCK_PAUSE: Duration = Duration::from_millis(100);
-/// After a failure that may pass.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// After one that will not pass by itself soon.
-const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// How long what is due waits for a worker that has to catch up with the log.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// Before the first start of a scenario: by the clock of the log and ours.
@@ -71,21 +67,6 @@ pub(crate) struct Shared {
     pub(crate) owner: String,
 }
 
-/// Which runs of a scenario are due.
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    /// None is before this.
-    next_us: i64,
-    /// Runs up to this (due, id) cannot go on now: what they need to know cannot be learned.
-    after: (i64, u64),
-}
-
-impl Default for Due {
-    fn default() -> Self {
-        Self { next_us: i64::MIN, after: (i64::MIN, 0) }
-    }
-}
-
 /// The worker of one tenant.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -106,12 +87,11 @@ pub(crate) struct Worker {
     changes: Option<i64>,
     pub(crate) scenario_rows: BTreeMap<String, ScenarioRow>,
     schedule_next: BTreeMap<String, Option<i64>>,
-    due: BTreeMap<String, Due>,
+    pub(crate) due: DueRuns,
     to_end: BTreeSet<String>,
     pub(crate) has_waves: bool,
     pub(crate) has_held: bool,
     pub(crate) held_after: u64,
-    retry: Option<(Instant, Duration)>,
     /// There is something to do at once.
     pub(crate) is_more: bool,
     /// None: the store does not know yet where the tenant began.
@@ -141,12 +121,11 @@ impl Worker {
             changes: None,
             scenario_rows: store::work::scenario_rows(&shared.db, &tenant).await?,
             schedule_next: BTreeMap::new(),
-            due: BTreeMap::new(),
+            due: DueRuns::default(),
             to_end: BTreeSet::new(),
             has_waves: true,
             has_held: true,
             held_after: 0,
-            retry: None,
             is_more: true,
             written_at: (!row.positions.is_empty()).then_some(now),
             swept_at: now,
@@ -200,6 +179,8 @@ impl Worker {
                     tracing::debug!(tenant = %self.tenant, %error, "a round of scenarios is repeated");
                     self.row.problem = segue_runtime::status::chain(&error);
                     self.is_more = true;
+                    // What was held back may have been looked at, and was not dealt with.
+                    self.held_after = 0;
                 }
                 Err(reload) => return Err(reload),
             }
@@ -229,14 +210,13 @@ impl Worker {
     /// Whether there is something to do at once, by now.
     fn has_work(&self) -> bool {
         let now_us = self.shared.clock.now_us();
-        let is_paused = |scenario: &String| self.definitions.get(scenario).is_some_and(|scenario| scenario.started.paused);
         self.is_more
             || !self.pending.is_empty()
             || self.catching_up.is_some()
             || !self.inbox.is_empty()
-            || self.retry.is_some_and(|(at, _)| at <= Instant::now())
-            || self.due.iter().any(|(scenario, due)| due.next_us <= now_us && !is_paused(scenario))
-            || (self.is_any_schedule_due(now_us) && self.may_ask_for_all())
+            || (self.due.is_stuck() && self.due.may_try())
+            || self.due.is_any(now_us, |scenario| self.is_going(scenario))
+            || (self.is_any_schedule_due(now_us) && self.due.may_try())
             || self.is_to_be_written()
             || self.swept_at.elapsed() >= super::round::SWEEP_INTERVAL
     }
@@ -306,8 +286,7 @@ impl Worker {
         self.definitions = Arc::new(definitions);
         self.changes = Some(changes);
         self.to_end = self.definitions.scenarios.values().filter(|of| of.started.ended).map(|of| of.started.id.clone()).collect();
-        let going = self.definitions.scenarios.values().filter(|of| !of.started.ended);
-        self.due = going.map(|of| (of.started.id.clone(), self.due.get(&of.started.id).copied().unwrap_or_default())).collect();
+        self.due.keep(self.definitions.scenarios.values().filter(|of| !of.started.ended).map(|of| of.started.id.as_str()));
         self.look_at_schedules();
         if is_wider {
             self.pending.clear();
@@ -339,43 +318,26 @@ impl Worker {
         self.schedule_next.values().flatten().any(|next| *next <= now_us)
     }
 
-    /// Whether everyone may be asked for now, rather than after a pause since that failed.
-    pub(crate) fn may_ask_for_all(&self) -> bool {
-        self.retry.is_none_or(|(at, _)| at <= Instant::now())
-    }
-
     /// Scenarios that have ended and may have active runs.
     pub(crate) fn to_end(&self) -> impl Iterator<Item = String> {
         self.to_end.iter().cloned()
     }
 
-    /// Scenarios with runs that may be due, the earliest first, and behind which of them to look.
-    pub(crate) fn due_scenarios(&self, now_us: i64) -> Vec<(String, (i64, u64))> {
-        let is_going = |scenario: &str| self.definitions.get(scenario).is_some_and(|of| !of.started.paused && !of.started.ended);
-        let mut due: Vec<_> = self.due.iter().filter(|(scenario, due)| due.next_us <= now_us && is_going(scenario)).collect();
-        due.sort_by_key(|(_, due)| due.next_us);
-        due.into_iter().map(|(scenario, due)| (scenario.clone(), due.after)).collect()
+    /// Whether runs of a scenario go on by time.
+    fn is_going(&self, scenario: &str) -> bool {
+        self.definitions.get(scenario).is_some_and(|of| !of.started.paused && !of.started.ended)
     }
 
-    /// Notes when runs are due that a round has written.
-    pub(crate) fn note_due<'s>(&mut self, slots: impl Iterator<Item = &'s Slot>, is_stuck: impl Fn(u32) -> bool) {
-        for slot in slots.filter(|slot| slot.run.ended.is_none()) {
-            let Some(due_us) = slot.run.due_us else { continue };
-            let due = self.due.entry(slot.run.scenario.clone()).or_default();
-            if is_stuck(slot.run.person) {
-                due.after = due.after.max((due_us, slot.run.id));
-            } else {
-                due.next_us = due.next_us.min(due_us);
-            }
-        }
+    /// Scenarios with runs that may be due, the earliest first, and behind which of them to look.
+    pub(crate) fn due_scenarios(&self, now_us: i64) -> Vec<(String, (i64, u64))> {
+        self.due.of(now_us, |scenario| self.is_going(scenario))
     }
 
     /// Looks up when the next runs of scenarios are due of which all due ones were dealt with.
     pub(crate) async fn look_ahead(&mut self, scenarios: &BTreeSet<String>) -> Result<(), CampaignError> {
         for scenario in scenarios {
-            let Some(due) = self.due.get_mut(scenario) else { continue };
-            let next = runs::next_due(&self.shared.db, &self.tenant, scenario, due.after).await?;
-            due.next_us = next.unwrap_or(i64::MAX);
+            let next = runs::next_due(&self.shared.db, &self.tenant, scenario, self.due.after(scenario)).await?;
+            self.due.set_next(scenario, next);
         }
         Ok(())
     }
@@ -385,34 +347,11 @@ impl Worker {
         self.to_end.retain(|scenario| !scenarios.contains(scenario));
     }
 
-    /// Some could not go on: they are tried again after a pause that grows. Or all could.
-    pub(crate) fn note_stuck(&mut self, is_stuck: bool) {
-        self.retry = match self.retry {
-            None if is_stuck => Some((Instant::now() + RETRY_PAUSE, RETRY_PAUSE)),
-            None => None,
-            Some((at, pause)) if is_stuck && at <= Instant::now() => {
-                let pause = (pause * 2).min(FAILURE_PAUSE);
-                Some((Instant::now() + pause, pause))
-            }
-            Some((at, _)) if !is_stuck && at <= Instant::now() => None,
-            waiting => waiting,
-        };
-    }
-
-    /// Whether those who could not go on are to be tried now.
+    /// Tries again those who could not go on, if it is time to.
     pub(crate) fn retry(&mut self) {
-        if self.retry.is_some_and(|(at, _)| at <= Instant::now()) {
-            for due in self.due.values_mut() {
-                due.after = (i64::MIN, 0);
-                due.next_us = i64::MIN;
-            }
+        if self.due.retry() {
             self.held_after = 0;
         }
-    }
-
-    /// Whether some wait for what cannot be learned.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.retry.is_some()
     }
 
     /// Whether everything that came in was taken.
@@ -446,8 +385,8 @@ impl Worker {
         self.definitions = Arc::new(Definitions::new(started, chrono_tz::UTC));
         self.changes = Some(0);
         self.to_end = self.definitions.scenarios.values().filter(|of| of.started.ended).map(|of| of.started.id.clone()).collect();
-        let going = self.definitions.scenarios.values().filter(|of| !of.started.ended);
-        self.due = going.map(|of| (of.started.id.clone(), Due::default())).collect();
+        self.due = DueRuns::default();
+        self.due.keep(self.definitions.scenarios.values().filter(|of| !of.started.ended).map(|of| of.started.id.as_str()));
         self.look_at_schedules();
         self.catch_up();
     }
@@ -455,7 +394,7 @@ impl Worker {
     /// Makes rounds until there is nothing to do at once, or somebody is stuck.
     pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
         super::round::round(self).await?;
-        while self.has_work() && !self.is_stuck() {
+        while self.has_work() && !self.due.is_stuck() {
             super::round::round(self).await?;
         }
         Ok(())
