@@ -185,10 +185,11 @@ impl Feed {
     }
 
     /// Waits until everything that is on the log now was handed out. Answers the moment before which all that was appended is in the
-    /// inboxes.
-    pub(crate) async fn barrier(&self) -> Result<i64, CampaignError> {
+    /// inboxes: a little ago if another tenant has just waited for it, yet never before `not_before`, when somebody asked.
+    pub(crate) async fn barrier(&self, not_before: Option<Instant>) -> Result<i64, CampaignError> {
         let mut passed = self.passed.lock().await;
-        if let Some((passed_us, _)) = passed.filter(|(_, at)| at.elapsed() < BARRIER_AGE_MAX) {
+        let is_enough = |at: Instant| at.elapsed() < BARRIER_AGE_MAX && not_before.is_none_or(|asked| at >= asked);
+        if let Some((passed_us, _)) = passed.filter(|(_, at)| is_enough(*at)) {
             return Ok(passed_us);
         }
         let (now_us, now) = (self.clock.now_us(), Instant::now());

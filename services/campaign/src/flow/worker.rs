@@ -226,9 +226,9 @@ impl Worker {
         self.written_at.is_none_or(|at| self.read != self.row.positions && at.elapsed() >= super::round::WRITE_INTERVAL)
     }
 
-    /// Takes in what came in, unless there is something to deal with already.
-    pub(crate) async fn take_in(&mut self) -> Result<(), CampaignError> {
-        self.as_of_us = self.shared.feed.barrier().await?;
+    /// Takes in what came in, unless there is something to deal with already: everything that was there when somebody asked.
+    pub(crate) async fn take_in(&mut self, asked: Option<Instant>) -> Result<(), CampaignError> {
+        self.as_of_us = self.shared.feed.barrier(asked).await?;
         self.handed_out = self.shared.feed.positions();
         if !self.pending.is_empty() {
             return Ok(());
@@ -391,8 +391,9 @@ impl Worker {
         self.catch_up();
     }
 
-    /// Makes rounds until there is nothing to do at once, or somebody is stuck.
+    /// Makes rounds until everything that is there now was dealt with, or somebody is stuck.
     pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
+        store::ask(&self.shared.db, &self.tenant).await?;
         super::round::round(self).await?;
         while self.has_work() && !self.due.is_stuck() {
             super::round::round(self).await?;
