@@ -81,6 +81,21 @@ pub(crate) fn http_templates(batches: usize, batch_events: usize, persons: u32) 
         .collect()
 }
 
+/// An event of each person as of its sending, in turn, of which so many percent put something into a cart.
+pub(crate) fn cart_templates(persons: u32, batch_events: usize, percent: u32) -> Vec<Template> {
+    // In an order in which neighbours have nothing to do with each other.
+    let numbers: Vec<u32> = (0..persons).map(|number| (u64::from(number) * 7_919 % u64::from(persons)) as u32).collect();
+    let event = |number: &u32| Event {
+        message_id: id_mark(),
+        kind: EventKind::Track as i32,
+        name: if number % 100 < percent { "cart" } else { "look" }.to_owned(),
+        time: Some(time_mark()),
+        identifiers: vec![Identifier { kind: "user_id".to_owned(), value: format!("user-{number}") }],
+        ..Event::default()
+    };
+    numbers.chunks(batch_events).map(|chunk| Template::of_events(chunk.iter().map(event).collect())).collect()
+}
+
 fn event(rng: &mut StdRng, persons: u32, end_us: i64) -> Event {
     let person = rng.random_range(0..persons);
     let text = |text: String| Value { kind: Some(value::Kind::StringValue(text)) };

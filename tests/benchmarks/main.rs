@@ -1,9 +1,10 @@
 //! Benchmarks that span services: `tests/bench NAME`. `ingest` starts the program as users run it and loads it from this process;
-//! `engine` asks analytics alone, `audience` asks both. What was measured is kept in `tests/benchmarks/README.md` and in the `README.md`
-//! of the folders `engine` and `audience`.
+//! `engine` asks analytics alone, `audience` asks both; `campaign` receives what scenarios send. What was measured is kept in
+//! `tests/benchmarks/README.md` and in the `README.md` of the folders.
 //! To add one: a module with its arguments, and a line in each of the two matches.
 
 mod audience;
+mod campaign;
 mod engine;
 mod ingest;
 mod load;
@@ -42,6 +43,8 @@ enum Benchmark {
     EngineLive(engine::live::LiveArgs),
     /// Evaluation of audiences, delay of their transitions, cost of keeping them live.
     Audience(audience::AudienceArgs),
+    /// Steps of scenarios per second, memory, delay from an event to the webhook that it causes.
+    Campaign(campaign::CampaignArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
             Benchmark::EngineGrowth(args) => engine::growth::run(args).await,
             Benchmark::EngineLive(args) => engine::live::run(args).await,
             Benchmark::Audience(args) => audience::run(args).await,
+            Benchmark::Campaign(args) => campaign::run(args).await,
         }
     })?;
     match cli.output {
