@@ -175,9 +175,13 @@ pub fn goal(name: &str, event: &str) -> Goal {
 
 /// Somebody who said yes to advertising by mail.
 pub fn signed_up(shop: &Shop<'_>, user: &str, name: &str, address: &str) -> Event {
-    let mut signed_up = shop.did(user, "df_sign_up", &[]);
-    signed_up.identifiers.push(segue_tests::events::identifier("email", address));
-    signed_up.traits.insert("df_name".to_owned(), text(name));
-    signed_up.traits.insert("df_email_ads_optin".to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
-    signed_up
+    agreed(shop.did(user, "df_sign_up", &[]), name, address)
+}
+
+/// The event of somebody who says yes to advertising by mail with it.
+pub fn agreed(mut event: Event, name: &str, address: &str) -> Event {
+    event.identifiers.push(segue_tests::events::identifier("email", address));
+    event.traits.insert("df_name".to_owned(), text(name));
+    event.traits.insert("df_email_ads_optin".to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
+    event
 }

@@ -166,7 +166,7 @@ pub(in crate::cli) async fn scenario(process: &ProcessArgs, args: ScenarioArgs) 
         ScenarioCommand::Validate { id } => {
             let answer = client.validate_scenario(ValidateScenarioRequest { id }).await?.into_inner();
             print(output, "ValidateScenarioResponse", &answer, fault_table)?;
-            anyhow::ensure!(answer.faults.is_empty(), "it cannot be started: {} faults", answer.faults.len());
+            anyhow::ensure!(answer.faults.is_empty(), "it cannot be started until these faults are mended: {}", answer.faults.len());
             eprintln!("it can be started");
             Ok(())
         }
