@@ -82,6 +82,8 @@ impl Shop {
         let mut client = self.keys.gateway.scenarios();
         client.create_scenario(CreateScenarioRequest { scenario: Some(scenario) }).await?;
         client.start_scenario(StartScenarioRequest { id: id.to_owned(), ..StartScenarioRequest::default() }).await?;
+        // The load has times in whole seconds, and what came before the start lets nobody enter.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(())
     }
 
