@@ -28,7 +28,7 @@ pub(crate) async fn run(shop: &Shop, args: &CampaignArgs) -> anyhow::Result<Vec<
     shop.start("told", "cart", vec![tell("")]).await?;
     // Those who send the load have been there before.
     shop.load.once(&cart_templates(args.persons, 1_000, 0), 8).await?;
-    shop.status(60_000).await?;
+    shop.rested().await?;
     let mut lines = Vec::new();
     for rate in &args.rates {
         for causing in &args.causing {
@@ -64,8 +64,7 @@ async fn under(shop: &Shop, templates: &[Template], rate: u64, causing: u32, sec
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // What is left of the load is no matter of the next measurement.
-    let status = shop.status(60_000).await?;
-    ensure!(status.problem.is_empty(), "{status:?}");
+    shop.rested().await?;
     let mut arrived = shop.receiver.arrived.lock();
     arrived.delays_ms.sort_by(f64::total_cmp);
     let delay = |quantile: f64| {

@@ -18,6 +18,8 @@ use crate::sender::Load;
 
 /// How long services take at most to hear of a module.
 const SWITCHED_LATEST: Duration = Duration::from_secs(30);
+/// How long what was sent may take to be dealt with.
+const RESTED_LATEST: Duration = Duration::from_secs(300);
 const SETTINGS: [&str; 5] = [
     "telemetry.log_filter=warn",
     "gateway.requests_per_second=1000000",
@@ -96,6 +98,18 @@ impl Shop {
     /// How far scenarios are, and when everything that is there now was dealt with or so many milliseconds have passed.
     pub(crate) async fn status(&self, wait_ms: u32) -> anyhow::Result<GetScenarioStatusResponse> {
         Ok(self.keys.gateway.scenarios().get_scenario_status(GetScenarioStatusRequest { wait_ms }).await?.into_inner())
+    }
+
+    /// Waits until everything that came in was dealt with and everything that is due was sent.
+    pub(crate) async fn rested(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let status = self.status(10_000).await?;
+            if status.problem.is_empty() && status.due_runs + status.waiting_sends + status.waiting_events == 0 {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < RESTED_LATEST, "{status:?}\n{}", self.log_tail());
+        }
     }
 
     /// Seconds of processor time that the program has used.
