@@ -28,6 +28,7 @@ pub(crate) async fn run(shop: &Shop, args: &CampaignArgs) -> anyhow::Result<Vec<
     shop.start("told", "cart", vec![tell("")]).await?;
     // Those who send the load have been there before.
     shop.load.once(&cart_templates(args.persons, 1_000, 0), 8).await?;
+    shop.keys.gateway.wait_until_indexed().await?;
     shop.rested().await?;
     let mut lines = Vec::new();
     for rate in &args.rates {
