@@ -1,9 +1,10 @@
 //! What every Segue process needs around its services: configuration, telemetry, supervised tasks, error mapping,
-//! callers, transports between services, the tenants' directory, requests to the outside, and the server itself.
+//! callers, transports between services and what peers answer, the tenants' directory, requests to the outside, and the server itself.
 
 pub mod caller;
 pub mod config;
 pub mod outgoing;
+pub mod peers;
 pub mod server;
 pub mod status;
 pub mod tasks;

@@ -56,6 +56,27 @@ pub fn grpc_code(code: Code) -> tonic::Code {
     }
 }
 
+/// Our code for gRPC's.
+pub fn our_code(code: tonic::Code) -> Code {
+    match code {
+        tonic::Code::InvalidArgument => Code::InvalidArgument,
+        tonic::Code::Unauthenticated => Code::Unauthenticated,
+        tonic::Code::PermissionDenied => Code::PermissionDenied,
+        tonic::Code::NotFound => Code::NotFound,
+        tonic::Code::AlreadyExists => Code::AlreadyExists,
+        tonic::Code::FailedPrecondition => Code::FailedPrecondition,
+        tonic::Code::Aborted => Code::Aborted,
+        tonic::Code::ResourceExhausted => Code::ResourceExhausted,
+        tonic::Code::Unavailable => Code::Unavailable,
+        tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
+        tonic::Code::Cancelled => Code::Cancelled,
+        tonic::Code::OutOfRange => Code::OutOfRange,
+        tonic::Code::Unimplemented => Code::Unimplemented,
+        tonic::Code::DataLoss => Code::DataLoss,
+        tonic::Code::Ok | tonic::Code::Unknown | tonic::Code::Internal => Code::Internal,
+    }
+}
+
 /// The error and everything that caused it, on one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

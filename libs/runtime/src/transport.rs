@@ -20,10 +20,10 @@ use crate::trace;
 /// when it proves that a client's future may move between threads.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer could not be reached")]
-pub struct PeerError(#[source] Box<dyn Error + Send + Sync>);
+pub struct Unreachable(#[source] Box<dyn Error + Send + Sync>);
 
 /// A transport for every generated client: `IngestServiceClient::new(channel)`. Cheap to clone.
-pub type PeerChannel = BoxCloneSyncService<Request<Body>, Response<Body>, PeerError>;
+pub type PeerChannel = BoxCloneSyncService<Request<Body>, Response<Body>, Unreachable>;
 
 /// Header that proves to a service's internal listener that the caller belongs to the same installation.
 pub const CLUSTER_TOKEN_HEADER: &str = "x-segue-cluster-token";
@@ -122,7 +122,7 @@ pub fn remote(url: &str, token: &ClusterToken) -> Result<PeerChannel, TransportE
         .keep_alive_while_idle(true)
         .connect_lazy();
     let token = token.header();
-    let service = channel.map_err(|error| PeerError(Box::new(error))).map_request(move |mut request: Request<Body>| {
+    let service = channel.map_err(|error| Unreachable(Box::new(error))).map_request(move |mut request: Request<Body>| {
         trace::inject(request.headers_mut());
         if let Some(token) = &token {
             request.headers_mut().insert(CLUSTER_TOKEN_HEADER, token.clone());
@@ -143,7 +143,7 @@ pub fn deferred() -> (PeerChannel, Deferred) {
             async move {
                 match target {
                     Some(channel) => channel.oneshot(request).await,
-                    None => Err(PeerError("it has not started yet".into())),
+                    None => Err(Unreachable("it has not started yet".into())),
                 }
             }
         }

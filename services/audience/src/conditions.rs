@@ -10,10 +10,10 @@ use segue_proto::audience::v1::{FormatConditionRequest, FormatConditionResponse,
 use segue_proto::query::v1::condition::Node;
 use segue_proto::query::v1::{Condition, ConditionList, PersonSet};
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 
 use crate::definitions::Definitions;
 use crate::error::AudienceError;
-use crate::peers::{PeerError, request};
 use crate::service::Service;
 
 /// How long analytics may take to read a condition.

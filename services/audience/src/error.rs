@@ -6,10 +6,9 @@ use std::time::Duration;
 use segue_log::LogError;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
+use segue_runtime::peers::PeerError;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
-
-use crate::peers::PeerError;
 
 /// What a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,30 +1,14 @@
 //! Analytics and identity, as this service calls them on behalf of a tenant.
 
-use std::time::Duration;
-
-use segue_model::{Code, FieldViolation, TenantId};
 use segue_proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
 use segue_proto::identity::v1::identity_service_client::IdentityServiceClient;
-use segue_runtime::transport::{MESSAGE_BYTES_MAX, PeerChannel, for_tenant};
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
+use segue_runtime::transport::{MESSAGE_BYTES_MAX, PeerChannel};
 
 /// The services that this one calls. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
     analytics: PeerChannel,
     identity: PeerChannel,
-}
-
-/// What a peer answered instead of what was asked for.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{peer} answered: {message}")]
-pub struct PeerError {
-    peer: &'static str,
-    code: Code,
-    reason: String,
-    message: String,
-    violations: Vec<FieldViolation>,
 }
 
 impl Peers {
@@ -40,77 +24,5 @@ impl Peers {
     pub(crate) fn identity(&self) -> IdentityServiceClient<PeerChannel> {
         let client = IdentityServiceClient::new(self.identity.clone());
         client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-}
-
-/// A request on behalf of a tenant that ends after `timeout`.
-pub(crate) fn request<T>(tenant: &TenantId, message: T, timeout: Duration) -> Request<T> {
-    let mut request = for_tenant(tenant, message);
-    request.set_timeout(timeout);
-    request
-}
-
-impl PeerError {
-    /// What analytics answered.
-    pub(crate) fn analytics(status: Status) -> Self {
-        Self::new("analytics", status)
-    }
-
-    /// What identity answered.
-    pub(crate) fn identity(status: Status) -> Self {
-        Self::new("identity", status)
-    }
-
-    fn new(peer: &'static str, status: Status) -> Self {
-        let details = status.get_error_details();
-        let violations = details.bad_request().map_or(&[][..], |bad| &bad.field_violations);
-        Self {
-            peer,
-            code: code_of(status.code()),
-            reason: details.error_info().map_or_else(String::new, |info| info.reason.clone()),
-            message: status.message().to_owned(),
-            violations: violations.iter().map(|fault| FieldViolation::new(fault.field.clone(), fault.description.clone())).collect(),
-        }
-    }
-
-    pub(crate) fn code(&self) -> Code {
-        self.code
-    }
-
-    pub(crate) fn reason(&self) -> &'static str {
-        match self.code {
-            Code::InvalidArgument => "INVALID_REQUEST",
-            Code::FailedPrecondition => "PEER_REFUSED",
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => "PEER_UNAVAILABLE",
-            _ => "PEER_FAILED",
-        }
-    }
-
-    pub(crate) fn violations(&self) -> &[FieldViolation] {
-        &self.violations
-    }
-
-    pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self.code, Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled)
-    }
-}
-
-fn code_of(code: tonic::Code) -> Code {
-    match code {
-        tonic::Code::InvalidArgument => Code::InvalidArgument,
-        tonic::Code::Unauthenticated => Code::Unauthenticated,
-        tonic::Code::PermissionDenied => Code::PermissionDenied,
-        tonic::Code::NotFound => Code::NotFound,
-        tonic::Code::AlreadyExists => Code::AlreadyExists,
-        tonic::Code::FailedPrecondition => Code::FailedPrecondition,
-        tonic::Code::Aborted => Code::Aborted,
-        tonic::Code::ResourceExhausted => Code::ResourceExhausted,
-        tonic::Code::Unavailable => Code::Unavailable,
-        tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
-        tonic::Code::Cancelled => Code::Cancelled,
-        tonic::Code::OutOfRange => Code::OutOfRange,
-        tonic::Code::Unimplemented => Code::Unimplemented,
-        tonic::Code::DataLoss => Code::DataLoss,
-        tonic::Code::Ok | tonic::Code::Unknown | tonic::Code::Internal => Code::Internal,
     }
 }

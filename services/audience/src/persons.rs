@@ -5,9 +5,10 @@ use std::time::Duration;
 use segue_model::{Code, TenantId};
 use segue_proto::identity::v1::get_person_request::Who;
 use segue_proto::identity::v1::{BatchGetPersonsRequest, GetPersonRequest, Person};
+use segue_runtime::peers::{PeerError, request};
 
 use crate::error::{AudienceError, Kind};
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 
 /// Persons that identity gives at once.
 pub(crate) const AT_ONCE: usize = 1_000;

@@ -8,9 +8,10 @@ use segue_model::TenantId;
 use segue_proto::events::v1::Value;
 use segue_proto::events::v1::value::Kind;
 use segue_proto::identity::v1::{BatchGetPersonsRequest, Consent, ConsentState, Person};
+use segue_runtime::peers::{PeerError, request};
 
 use crate::error::CampaignError;
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 
 /// Persons that identity gives at once.
 const AT_ONCE: usize = 1_000;
@@ -91,10 +92,14 @@ pub(crate) async fn get(peers: &Peers, tenant: &TenantId, numbers: &BTreeSet<u32
     let mut profiles = HashMap::with_capacity(numbers.len());
     for some in numbers.chunks(AT_ONCE) {
         let request = request(tenant, BatchGetPersonsRequest { numbers: some.to_vec() }, TIMEOUT);
-        let refused = |status| PeerError::new("identity", status);
-        let answer = peers.identity().batch_get_persons(request).await.map_err(refused)?.into_inner();
+        let answer = peers.identity().batch_get_persons(request).await.map_err(PeerError::identity)?.into_inner();
         if answer.persons.len() != some.len() {
-            return Err(refused(tonic::Status::internal(format!("{} persons for {} numbers", answer.persons.len(), some.len()))).into());
+            return Err(PeerError::identity(tonic::Status::internal(format!(
+                "{} persons for {} numbers",
+                answer.persons.len(),
+                some.len()
+            )))
+            .into());
         }
         for (number, person) in some.iter().zip(answer.persons) {
             if person.number != 0 {

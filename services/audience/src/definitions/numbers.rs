@@ -6,12 +6,12 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use segue_model::TenantId;
 use segue_proto::identity::v1::SelectSurvivorsRequest;
+use segue_runtime::peers::{PeerError, request};
 use tonic::Status;
 
 use super::Definitions;
 use crate::error::AudienceError;
 use crate::lists::chunks;
-use crate::peers::{PeerError, request};
 
 /// Numbers that identity takes at once.
 pub(crate) const ASKED_MAX: usize = 100_000;

@@ -15,12 +15,12 @@ use segue_model::TenantId;
 use segue_proto::identity::v1::SelectIdentifiedRequest;
 use segue_proto::query::v1::condition::Node;
 use segue_proto::query::v1::{Condition, ConditionList, Membership, PersonSet, membership::Of};
+use segue_runtime::peers::{PeerError, request};
 
 use super::numbers::{ASKED_MAX, damaged};
 use super::{Definitions, Expanded};
 use crate::error::AudienceError;
 use crate::lists::{chunks, store as lists};
-use crate::peers::{PeerError, request};
 
 /// Largest set of persons that analytics takes, serialised.
 pub(crate) const SET_BYTES_MAX: usize = 8 << 20;

@@ -11,6 +11,7 @@ use segue_proto::audience::v1::{ImportListHeader, ImportListMembersRequest, Impo
 use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::LookupIdentifiersRequest;
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 use tonic::Status;
 
 use super::change::Stored;
@@ -19,7 +20,6 @@ use super::list_to_proto;
 use super::members::{Change, Changed};
 use crate::definitions::numbers::damaged;
 use crate::error::AudienceError;
-use crate::peers::{PeerError, request};
 use crate::service::Service;
 
 const CHUNK_BYTES_MAX: usize = 1 << 20;

@@ -21,10 +21,10 @@ use segue_proto::audience::v1::{
     ImportListMembersResponse, List, ListListsRequest, ListListsResponse,
 };
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 
 use crate::definitions::numbers::Persons;
 use crate::error::AudienceError;
-use crate::peers::{PeerError, request};
 use crate::service::Service;
 use crate::store::timestamp;
 use crate::{fields, page};

@@ -8,6 +8,7 @@ use segue_model::Code;
 use segue_proto::analytics::v1::evaluation_item::Whom;
 use segue_proto::analytics::v1::{EvaluateConditionsRequest, EvaluateConditionsResponse, EvaluationItem, LogPosition};
 use segue_proto::events::v1::TransitionReason;
+use segue_runtime::peers::{PeerError, request};
 use segue_runtime::status::ServiceError;
 
 use super::adopt::{begin, condition_of};
@@ -20,7 +21,6 @@ use super::view::View;
 use super::whom::{Pending, Touched};
 use super::worker::{Failure, Worker};
 use crate::error::AudienceError;
-use crate::peers::{PeerError, request};
 
 /// Audiences that begin in one round: others go on meanwhile.
 const BEGIN_MAX: usize = 16;

@@ -9,10 +9,10 @@ use segue_proto::audience::v1::{ExplainMembershipRequest, ExplainMembershipRespo
 use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::LookupIdentifiersRequest;
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 
 use super::TIMEOUT;
 use crate::error::{AudienceError, Kind};
-use crate::peers::{PeerError, request};
 use crate::persons;
 use crate::service::Service;
 
@@ -34,7 +34,7 @@ impl Service {
             time_zone: kept.time_zone.clone(),
             events_max: request.events_max,
         };
-        let answer = self.peers.analytics().explain_condition(crate::peers::request(&tenant.id, asked, TIMEOUT)).await;
+        let answer = self.peers.analytics().explain_condition(segue_runtime::peers::request(&tenant.id, asked, TIMEOUT)).await;
         let answer = answer.map_err(PeerError::analytics)?.into_inner();
         let met = answer.explanation.as_ref().is_some_and(|root| root.met);
         // Analytics may know of a merge before identity was asked.

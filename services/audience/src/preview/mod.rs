@@ -16,11 +16,11 @@ use segue_proto::audience::v1::{Overlap, PreviewAudienceRequest, PreviewAudience
 use segue_proto::identity::v1::Person;
 use segue_proto::query::v1::{Condition, Membership as MembershipNode, condition, membership};
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 
 use crate::definitions::Expanded;
 use crate::error::AudienceError;
 use crate::members::members;
-use crate::peers::{PeerError, request};
 use crate::persons;
 use crate::service::Service;
 

@@ -10,10 +10,11 @@ use segue_proto::audience::v1::ChannelReach;
 use segue_proto::events::v1::{Value, value};
 use segue_proto::identity::v1::SelectIdentifiedRequest;
 use segue_proto::query::v1::{Attribute, Condition, Operator, condition};
+use segue_runtime::peers::{PeerError, request};
 
 use super::{TIMEOUT, bitmap};
 use crate::error::AudienceError;
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 use crate::persons;
 
 /// A way to somebody.

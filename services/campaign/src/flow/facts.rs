@@ -10,6 +10,7 @@ use segue_proto::analytics::v1::LogPosition;
 use segue_proto::audience::v1::{EvaluatePersonsRequest, PersonsItem};
 use segue_proto::campaign::v1::step::Kind;
 use segue_proto::query::v1::Condition;
+use segue_runtime::peers::{PeerError, request};
 use segue_store::Db;
 
 use super::deck::{Deck, Want};
@@ -17,7 +18,7 @@ use super::feed::{Positions, Stream};
 use super::store::persons as store;
 use super::store::work::bytes_of;
 use crate::error::CampaignError;
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 use crate::persons::{self, Profile};
 
 /// Conditions that are asked for at once.
@@ -210,9 +211,10 @@ async fn evaluate(sources: &Sources<'_>, items: Vec<PersonsItem>, most: Duration
         position: *position,
     });
     let message = EvaluatePersonsRequest { items, at_least: at_least.collect(), wait_ms: WAIT_MS, as_of_us: sources.as_of_us };
-    let refused = |status| PeerError::new("audience", status);
-    let answer = sources.peers.audience().evaluate_persons(request(sources.tenant, message, most)).await.map_err(refused)?.into_inner();
+    let answer =
+        sources.peers.audience().evaluate_persons(request(sources.tenant, message, most)).await.map_err(PeerError::audience)?.into_inner();
     let met: Option<Vec<_>> = answer.met.iter().map(|met| RoaringBitmap::deserialize_from(&**met).ok()).collect();
-    met.filter(|met| met.len() == count)
-        .ok_or_else(|| refused(tonic::Status::internal("persons of another number of conditions, or what is no set of persons")).into())
+    met.filter(|met| met.len() == count).ok_or_else(|| {
+        PeerError::audience(tonic::Status::internal("persons of another number of conditions, or what is no set of persons")).into()
+    })
 }

@@ -14,6 +14,7 @@ use segue_proto::campaign::v1::{
 };
 use segue_proto::identity::v1::LookupIdentifiersRequest;
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 use segue_store::{Db, Run, on_db, on_writer};
 use serde_json::json;
 
@@ -23,7 +24,6 @@ use super::token::Token;
 use crate::channels::Message;
 use crate::error::{CampaignError, Kind};
 use crate::page;
-use crate::peers::{PeerError, request};
 use crate::persons;
 use crate::sends::{Report, ReportKind};
 use crate::service::Service;
@@ -159,7 +159,7 @@ impl Service {
                 let named = format!("{}:{}", identifier.kind, identifier.value);
                 let lookup = request_of(&tenant.id, LookupIdentifiersRequest { identifiers: vec![identifier] });
                 let answer = self.peers.identity().lookup_identifiers(lookup).await;
-                let found = answer.map_err(|status| PeerError::new("identity", status))?.into_inner().persons;
+                let found = answer.map_err(PeerError::identity)?.into_inner().persons;
                 match found.first() {
                     Some(person) if *person != 0 => *person,
                     Some(_) | None => return Err(CampaignError::not_found(Kind::Person, named)),

@@ -10,13 +10,14 @@ use segue_proto::audience::v1::ChangeListMembersRequest;
 use segue_proto::events::v1::{Context, Event, Identifier};
 use segue_proto::identity::v1::{Consent, PersonConsent, SetConsentsRequest, person_consent};
 use segue_proto::ingest::v1::{EventOutcome, Outcome, TrackRequest};
+use segue_runtime::peers::{PeerError, request};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::SOURCE;
 use super::store::{Destination, Row};
 use crate::error::CampaignError;
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 use crate::persons::{self, Profile};
 
 /// How long a peer may take.
@@ -68,10 +69,10 @@ impl Batch {
         for events in calls(self.events(tenant), CALL_BYTES_MAX) {
             let sent = events.len();
             let answer = peers.ingest().track(request(tenant, TrackRequest { events }, TIMEOUT)).await;
-            let outcomes = answer.map_err(|status| PeerError::new("ingest", status))?.into_inner().outcomes;
+            let outcomes = answer.map_err(PeerError::ingest)?.into_inner().outcomes;
             if outcomes.len() != sent {
                 let status = Status::internal(format!("{} outcomes for {sent} events", outcomes.len()));
-                return Err(PeerError::new("ingest", status).into());
+                return Err(PeerError::ingest(status).into());
             }
             warn_of_refused(tenant, &outcomes);
         }
@@ -102,7 +103,7 @@ impl Batch {
                 Err(status) if is_final(&status) => {
                     tracing::warn!(%tenant, list, message = status.message(), "a change of a list is dropped, since it cannot be made");
                 }
-                Err(status) => return Err(PeerError::new("audience", status).into()),
+                Err(status) => return Err(PeerError::audience(status).into()),
             }
         }
         Ok(())
@@ -140,7 +141,7 @@ impl Batch {
         match set(consents.clone()).await {
             Ok(_) => return Ok(()),
             Err(status) if is_final(&status) => {}
-            Err(status) => return Err(PeerError::new("identity", status).into()),
+            Err(status) => return Err(PeerError::identity(status).into()),
         }
         // One that cannot be recorded keeps the others from being recorded with it.
         for consent in consents {
@@ -149,7 +150,7 @@ impl Batch {
                 Err(status) if is_final(&status) => {
                     tracing::error!(%tenant, message = status.message(), "a consent is dropped, since identity does not take it");
                 }
-                Err(status) => return Err(PeerError::new("identity", status).into()),
+                Err(status) => return Err(PeerError::identity(status).into()),
             }
         }
         Ok(())

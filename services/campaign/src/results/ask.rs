@@ -10,9 +10,10 @@ use segue_proto::events::v1::{Value, value};
 use segue_proto::query::v1::{
     Behavior, Comparison, Condition, ConditionList, EventSelector, Field, Filter, FilterList, Operator, TimeRange, condition, field, filter,
 };
+use segue_runtime::peers::{PeerError, request};
 
 use crate::error::CampaignError;
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 
 /// How long analytics may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -75,14 +76,14 @@ pub(super) fn report(range: TimeRange, filter: Filter, metrics: Vec<Metric>, gro
 /// Asks for a report.
 pub(super) async fn query(peers: &Peers, tenant: &TenantId, asked: QueryEventsRequest) -> Result<QueryEventsResponse, CampaignError> {
     let answer = peers.analytics().query_events(request(tenant, asked, TIMEOUT)).await;
-    Ok(answer.map_err(|status| PeerError::new("analytics", status))?.into_inner())
+    Ok(answer.map_err(PeerError::analytics)?.into_inner())
 }
 
 /// Asks how many persons meet a condition.
 pub(super) async fn count(peers: &Peers, tenant: &TenantId, condition: Condition) -> Result<CountPersonsResponse, CampaignError> {
     let asked = CountPersonsRequest { condition: Some(condition), ..CountPersonsRequest::default() };
     let answer = peers.analytics().count_persons(request(tenant, asked, TIMEOUT)).await;
-    Ok(answer.map_err(|status| PeerError::new("analytics", status))?.into_inner())
+    Ok(answer.map_err(PeerError::analytics)?.into_inner())
 }
 
 /// The text of a group's value; empty when it is missing.

@@ -11,13 +11,14 @@ use segue_proto::campaign::v1::{EnterScenarioRequest, Entrant};
 use segue_proto::events::v1::value::Kind as ValueKind;
 use segue_proto::events::v1::{Identifier, Value};
 use segue_proto::identity::v1::LookupIdentifiersRequest;
+use segue_runtime::peers::{PeerError, request};
 use tonic::Status;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::CampaignError;
 use crate::fields;
 use crate::flow::machine::{Entered, json_of};
-use crate::peers::{PeerError, Peers, request};
+use crate::peers::Peers;
 use crate::persons;
 
 const ENTRANTS_MAX: usize = 1_000;
@@ -165,10 +166,9 @@ pub(super) async fn persons_of(peers: &Peers, tenant: &TenantId, entrants: &[Ent
     let mut looked_up = Vec::new();
     if asked > 0 {
         let request = request(tenant, LookupIdentifiersRequest { identifiers }, TIMEOUT);
-        let refused = |status| PeerError::new("identity", status);
-        looked_up = peers.identity().lookup_identifiers(request).await.map_err(refused)?.into_inner().persons;
+        looked_up = peers.identity().lookup_identifiers(request).await.map_err(PeerError::identity)?.into_inner().persons;
         if looked_up.len() != asked {
-            return Err(refused(Status::internal(format!("{} persons for {asked} identifiers", looked_up.len()))).into());
+            return Err(PeerError::identity(Status::internal(format!("{} persons for {asked} identifiers", looked_up.len()))).into());
         }
     }
     let profiles = persons::get(peers, tenant, &numbers).await?;

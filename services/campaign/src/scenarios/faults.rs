@@ -8,6 +8,7 @@ use segue_model::{Code, FieldViolation, TenantId};
 use segue_proto::audience::v1::{FormatConditionRequest, GetAudienceRequest, GetListRequest};
 use segue_proto::campaign::v1::ScenarioFault;
 use segue_runtime::Tenant;
+use segue_runtime::peers::{PeerError, request};
 use tonic::Status;
 
 use super::named::{Named, There, at, message_faults, missing_faults, named};
@@ -15,7 +16,6 @@ use super::store::Stored;
 use crate::error::CampaignError;
 use crate::fields;
 use crate::flow::machine;
-use crate::peers::{PeerError, request};
 use crate::service::Service;
 
 /// How long the audience service may take to look at one thing.
@@ -115,7 +115,7 @@ fn there(answer: Result<bool, Status>) -> Result<There<()>, CampaignError> {
     match answer {
         Ok(true) => Ok(There::Archived),
         Ok(false) => Ok(There::It(())),
-        Err(status) => match PeerError::new("audience", status) {
+        Err(status) => match PeerError::audience(status) {
             error if error.code() == Code::NotFound => Ok(There::Nothing),
             error => Err(error.into()),
         },
@@ -126,7 +126,7 @@ fn there(answer: Result<bool, Status>) -> Result<There<()>, CampaignError> {
 fn wrong_condition(answer: Result<(), Status>, paths: &[String]) -> Result<Vec<ScenarioFault>, CampaignError> {
     let Err(status) = answer else { return Ok(Vec::new()) };
     let message = status.message().to_owned();
-    let error = PeerError::new("audience", status);
+    let error = PeerError::audience(status);
     match error.code() {
         Code::InvalidArgument | Code::NotFound => {}
         _ => return Err(error.into()),

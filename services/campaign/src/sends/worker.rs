@@ -10,6 +10,7 @@ use segue_model::{Module, TenantId};
 use segue_proto::events::v1::Identifier;
 use segue_proto::identity::v1::UnlinkIdentifierRequest;
 use segue_runtime::Tasks;
+use segue_runtime::peers::{PeerError, request};
 use segue_runtime::status::chain;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ use super::prepare::Batch;
 use super::row::Claimed;
 use crate::channels::OpenChannel;
 use crate::error::CampaignError;
-use crate::peers::{PeerError, request};
 use crate::persons::{self, Profile};
 use crate::service::Service;
 
@@ -74,7 +74,7 @@ impl Sources for Service {
                 Ok(_) => Ok(()),
                 // Somebody was faster.
                 Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
-                Err(status) => Err(PeerError::new("identity", status).into()),
+                Err(status) => Err(PeerError::identity(status).into()),
             }
         })
     }
