@@ -1,9 +1,11 @@
 //! What every Segue process needs around its services: configuration, telemetry, supervised tasks, error mapping,
-//! callers, transports between services and what peers answer, the tenants' directory, requests to the outside, and the server itself.
+//! callers, fields and pages of requests, transports between services and what peers answer, the tenants' directory, requests to the outside, and the server itself.
 
 pub mod caller;
 pub mod config;
+pub mod fields;
 pub mod outgoing;
+pub mod page;
 pub mod peers;
 pub mod server;
 pub mod status;

@@ -12,14 +12,13 @@ use segue_proto::audience::v1::{
     ListVersionsRequest, ListVersionsResponse, RestoreDefinitionRequest, RestoreDefinitionResponse, Segment, UpdateAudienceRequest,
     UpdateSegmentRequest,
 };
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, fields, page};
 use segue_store::{Db, on_db};
 
 use crate::definitions::change::{Content, Stored, Version};
 use crate::error::{AudienceError, Kind};
 use crate::service::Service;
 use crate::store::{counter, json, number};
-use crate::{fields, page};
 use message::{audience_of, audience_to_proto, check_content, segment_of, segment_to_proto, version_to_proto};
 
 const PAGE_DEFAULT: usize = 50;
@@ -202,7 +201,7 @@ impl Service {
     ) -> Result<(Vec<Stored>, String), AudienceError> {
         let size = page::size(page_size, PAGE_DEFAULT, PAGE_MAX)?;
         if !page_token.is_empty() && !fields::is_id(page_token) {
-            return Err(page::bad_token());
+            return Err(page::bad_token().into());
         }
         let mut found = self.definitions.page(&tenant.id, kind, page_token, with_archived, size + 1).await?;
         let next_page_token = page::cut_to_fit(&mut found, size, Stored::bytes, |stored| stored.id.clone());

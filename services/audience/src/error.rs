@@ -6,6 +6,7 @@ use std::time::Duration;
 use segue_log::LogError;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
+use segue_runtime::fields::{InvalidFields, list};
 use segue_runtime::peers::PeerError;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
@@ -159,10 +160,6 @@ pub enum AudienceError {
     Caller(#[from] CallerError),
 }
 
-fn list(violations: &[FieldViolation]) -> String {
-    violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect::<Vec<_>>().join("; ")
-}
-
 impl AudienceError {
     /// One wrong field.
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
@@ -179,6 +176,12 @@ impl AudienceError {
         matches!(self.code(), Code::Unavailable | Code::DeadlineExceeded)
             || matches!(self, AudienceError::Store(error) if matches!(**error, StoreError::DiskFull { .. }))
             || matches!(self, AudienceError::Peer(error) if error.is_retryable())
+    }
+}
+
+impl From<InvalidFields> for AudienceError {
+    fn from(InvalidFields(violations): InvalidFields) -> Self {
+        AudienceError::Invalid(violations)
     }
 }
 

@@ -12,12 +12,12 @@ use segue_proto::analytics::v1::{EvaluateConditionsRequest, EvaluationItem};
 use segue_proto::audience::v1::{EvaluatePersonsRequest, EvaluatePersonsResponse, PersonsItem};
 use segue_proto::query::v1::Condition;
 use segue_runtime::Tenant;
+use segue_runtime::fields::refuse;
 use segue_runtime::peers::{PeerError, request};
 
 use crate::conditions::at_references;
 use crate::definitions::{Expanded, SET_BYTES_MAX};
 use crate::error::AudienceError;
-use crate::fields::refuse;
 use crate::service::Service;
 
 const ITEMS_MAX: usize = 1_000;

@@ -6,14 +6,14 @@ use segue_proto::audience::v1::{
     AudienceMembership, AudienceSize, GetMembershipsRequest, GetMembershipsResponse, ListMembersRequest, ListMembersResponse,
     ListSizesRequest, ListSizesResponse,
 };
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, page};
 use segue_store::{Db, on_db};
 
 use crate::error::{AudienceError, Kind};
 use crate::live::Membership;
+use crate::persons;
 use crate::service::Service;
 use crate::store::{self, timestamp};
-use crate::{page, persons};
 
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 10_000;
@@ -99,7 +99,7 @@ fn after(token: &str) -> Result<u32, AudienceError> {
     if token.is_empty() {
         return Ok(0);
     }
-    token.parse().map_err(|_| AudienceError::field("page_token", "is not one of ours; pass on `next_page_token` as it came"))
+    Ok(token.parse().map_err(|_| page::bad_token())?)
 }
 
 /// The persons behind `after`, and the token of the next page, empty at the end.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use segue_log::LogError;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
+use segue_runtime::fields::{InvalidFields, list};
 use segue_runtime::peers::PeerError;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
@@ -155,10 +156,6 @@ pub enum CampaignError {
     Caller(#[from] CallerError),
 }
 
-fn list(violations: &[FieldViolation]) -> String {
-    violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect::<Vec<_>>().join("; ")
-}
-
 impl CampaignError {
     /// One wrong field.
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
@@ -175,6 +172,12 @@ impl CampaignError {
         matches!(self.code(), Code::Unavailable | Code::DeadlineExceeded)
             || matches!(self, CampaignError::Store(error) if matches!(**error, StoreError::DiskFull { .. }))
             || matches!(self, CampaignError::Peer(error) if error.is_retryable())
+    }
+}
+
+impl From<InvalidFields> for CampaignError {
+    fn from(InvalidFields(violations): InvalidFields) -> Self {
+        CampaignError::Invalid(violations)
     }
 }
 

@@ -24,11 +24,9 @@
 mod channels;
 pub mod config;
 pub mod error;
-mod fields;
 mod flow;
 mod links;
 mod outbox;
-mod page;
 mod peers;
 mod persons;
 mod policies;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
+use segue_runtime::fields::{InvalidFields, list};
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
 
@@ -104,10 +105,6 @@ pub enum IdentityError {
     Caller(#[from] CallerError),
 }
 
-fn list(violations: &[FieldViolation]) -> String {
-    violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect::<Vec<_>>().join("; ")
-}
-
 impl IdentityError {
     /// One wrong field.
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
@@ -136,6 +133,12 @@ impl IdentityError {
             | IdentityError::Corrupt { .. }
             | IdentityError::Caller(_) => false,
         }
+    }
+}
+
+impl From<InvalidFields> for IdentityError {
+    fn from(InvalidFields(violations): InvalidFields) -> Self {
+        IdentityError::Invalid(violations)
     }
 }
 

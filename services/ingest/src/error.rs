@@ -5,6 +5,7 @@ use std::time::Duration;
 use segue_log::LogError;
 use segue_model::{Code, FieldViolation};
 use segue_runtime::caller::CallerError;
+use segue_runtime::fields::InvalidFields;
 use segue_runtime::status::ServiceError;
 use segue_store::StoreError;
 
@@ -84,6 +85,12 @@ impl IngestError {
     /// One wrong field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         IngestError::Invalid(vec![FieldViolation::new(field, description)])
+    }
+}
+
+impl From<InvalidFields> for IngestError {
+    fn from(InvalidFields(violations): InvalidFields) -> Self {
+        IngestError::Invalid(violations)
     }
 }
 

@@ -23,7 +23,6 @@ pub mod collect;
 pub mod config;
 pub mod error;
 pub mod import;
-mod page;
 pub mod pipeline;
 pub mod quarantine;
 mod service;

@@ -5,13 +5,13 @@ use prost::Message;
 use segue_model::FieldViolation;
 use segue_proto::audience::v1::{Audience, AudienceMode, DefinitionVersion, Segment};
 use segue_proto::query::v1::Condition;
+use segue_runtime::fields;
 
 use super::Evaluated;
 use crate::conditions;
 use crate::definitions::Mode;
 use crate::definitions::change::{Content, Stored, Version};
 use crate::error::{AudienceError, Kind};
-use crate::fields;
 use crate::store::timestamp;
 
 /// Of a condition, encoded.

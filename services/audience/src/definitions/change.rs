@@ -3,14 +3,13 @@
 
 use segue_model::{FieldViolation, TenantId};
 use segue_proto::query::v1::Condition;
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, fields};
 use segue_store::Tx;
 
 use super::expand::expand;
 use super::graph::{Definition, Graph};
 use super::{Definitions, Mode, store, zones};
 use crate::error::{AudienceError, Kind};
-use crate::fields;
 
 /// What somebody wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -296,7 +295,7 @@ impl Definitions {
             };
             faults.extend(fault.map(|fault| FieldViolation::new(&path, format!("the {user_kind} `{user}` refers to it: {fault}"))));
         }
-        fields::refuse(faults)
+        Ok(fields::refuse(faults)?)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use roaring::RoaringBitmap;
 use segue_model::TenantId;
+use segue_runtime::fields;
 use segue_store::Tx;
 
 use super::members::{Change, Changed};
@@ -10,7 +11,6 @@ use super::store as lists;
 use crate::definitions::change::{Outcome, refuse_in_use};
 use crate::definitions::{Definitions, SET_BYTES_MAX, store};
 use crate::error::{AudienceError, Kind};
-use crate::fields;
 
 /// A list as it is stored, without its persons.
 #[derive(Debug, Clone, PartialEq)]

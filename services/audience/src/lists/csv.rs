@@ -49,7 +49,7 @@ impl Reader {
             let fault = format!("`{kind}` is no kind of identifier: 1 to 64 characters of a-z, 0-9 and '_'");
             faults.push(FieldViolation::new(format!("header.columns[{column}]"), fault));
         }
-        crate::fields::refuse(faults)?;
+        segue_runtime::fields::refuse(faults)?;
         Ok(Self {
             head: Some(Vec::new()),
             core: csv_core::Reader::new(),
@@ -183,7 +183,7 @@ fn plan(header: &[String], named: &BTreeMap<String, String>) -> Result<Vec<(usiz
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
         faults.push(format!("no column is named by a kind of identifier, such as `user_id` or `email`: the file has {names:.500}"));
     }
-    crate::fields::refuse(faults.into_iter().map(|fault| FieldViolation::new("header.columns", fault)).collect())?;
+    segue_runtime::fields::refuse(faults.into_iter().map(|fault| FieldViolation::new("header.columns", fault)).collect())?;
     plan.sort_by(|(_, kind), (_, other)| strength(kind).cmp(&strength(other)));
     Ok(plan)
 }

@@ -20,14 +20,13 @@ use segue_proto::audience::v1::{
     ArchiveListRequest, ChangeListMembersRequest, ChangeListMembersResponse, CreateListRequest, GetListRequest, ImportListMembersRequest,
     ImportListMembersResponse, List, ListListsRequest, ListListsResponse,
 };
-use segue_runtime::Tenant;
 use segue_runtime::peers::{PeerError, request};
+use segue_runtime::{Tenant, fields, page};
 
 use crate::definitions::numbers::Persons;
 use crate::error::AudienceError;
 use crate::service::Service;
 use crate::store::timestamp;
-use crate::{fields, page};
 use change::Stored;
 use members::Change;
 
@@ -64,7 +63,7 @@ impl Service {
         let ListListsRequest { page_size, page_token, with_archived } = request;
         let size = page::size(page_size, PAGE_DEFAULT, PAGE_MAX)?;
         if !page_token.is_empty() && !fields::is_id(&page_token) {
-            return Err(page::bad_token());
+            return Err(page::bad_token().into());
         }
         let mut found = store::page(&self.db, &tenant.id, &page_token, with_archived, size + 1).await?;
         let next_page_token = page::cut(&mut found, size, |list| list.id.clone());

@@ -2,12 +2,12 @@
 
 use segue_model::{FieldViolation, identifier};
 use segue_proto::audience::v1::{Sync, SyncState};
+use segue_runtime::fields;
 use segue_runtime::outgoing::check_url;
 
 use super::store::Stored;
 use crate::config::SyncConfig;
 use crate::error::AudienceError;
-use crate::fields;
 use crate::store::timestamp;
 
 const URL_BYTES_MAX: usize = 2_048;

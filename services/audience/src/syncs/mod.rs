@@ -19,14 +19,13 @@ use segue_model::TenantId;
 use segue_proto::audience::v1::{
     CreateSyncRequest, DeleteSyncRequest, DeleteSyncResponse, GetSyncRequest, ListSyncsRequest, ListSyncsResponse, Sync, UpdateSyncRequest,
 };
-use segue_runtime::{Tasks, Tenant, outgoing};
+use segue_runtime::{Tasks, Tenant, outgoing, page};
 use segue_store::Db;
 
 use self::definition::{NewSync, Settings, etag, parse_change, parse_new, to_proto};
 use self::store::Stored;
 use crate::config::Config;
 use crate::error::{AudienceError, Kind};
-use crate::page;
 use crate::service::Service;
 
 const PAGE_DEFAULT: usize = 50;

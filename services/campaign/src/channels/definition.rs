@@ -8,12 +8,12 @@ use reqwest::header::{HeaderName, HeaderValue};
 use segue_model::FieldViolation;
 use segue_proto::campaign::v1::channel::Settings;
 use segue_proto::campaign::v1::{ApnsSettings, Channel, ChannelKind, EmailSettings, FcmSettings, HttpSettings, InAppSettings};
+use segue_runtime::fields;
 use segue_runtime::outgoing::{Rules, check_url};
 
 use super::store::Stored;
 use super::{apns, fcm, smtp};
 use crate::error::CampaignError;
-use crate::fields;
 use crate::store::timestamp;
 
 const URL_BYTES_MAX: usize = 2_048;

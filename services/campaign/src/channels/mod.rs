@@ -27,7 +27,7 @@ use segue_proto::campaign::v1::{
     Channel, ChannelKind, CreateChannelRequest, DeleteChannelRequest, DeleteChannelResponse, GetChannelRequest, ListChannelsRequest,
     ListChannelsResponse, UpdateChannelRequest,
 };
-use segue_runtime::{Tenant, outgoing};
+use segue_runtime::{Tenant, fields, outgoing, page};
 use segue_store::Db;
 use uuid::Uuid;
 
@@ -40,7 +40,6 @@ use crate::config::Config;
 use crate::error::{CampaignError, Kind};
 use crate::scenarios::{Used, users_of};
 use crate::service::Service;
-use crate::{fields, page};
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1_000;
@@ -261,7 +260,7 @@ impl Service {
     ) -> Result<ListChannelsResponse, CampaignError> {
         let size = page::size(request.page_size, PAGE_DEFAULT, PAGE_MAX)?;
         if !request.page_token.is_empty() && !fields::is_id(&request.page_token) {
-            return Err(page::bad_token());
+            return Err(page::bad_token().into());
         }
         let mut found = store::list(&self.db, &tenant.id, &request.page_token, size + 1).await?;
         let next_page_token = page::cut(&mut found, size, |stored| stored.id.clone());

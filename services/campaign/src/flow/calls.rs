@@ -8,15 +8,14 @@ use segue_proto::campaign::v1::{
     ExitRunsRequest, ExitRunsResponse, GetRunRequest, GetScenarioStatusRequest, GetScenarioStatusResponse, ListRunsRequest,
     ListRunsResponse, MoveRunsRequest, MoveRunsResponse, Run, RunState, Visit,
 };
-use segue_runtime::{Tasks, Tenant};
+use segue_runtime::fields::{is_id, refuse};
+use segue_runtime::{Tasks, Tenant, page};
 
 use super::machine;
 use super::store::runs::{self, RunRow, Shown, name_of};
 use super::store::work::{self, CommandBody};
 use super::{store, supervisor};
 use crate::error::{CampaignError, Kind};
-use crate::fields::{is_id, refuse};
-use crate::page;
 use crate::scenarios;
 use crate::service::Service;
 use crate::store::timestamp;

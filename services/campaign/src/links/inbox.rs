@@ -13,8 +13,8 @@ use segue_proto::campaign::v1::{
     CreateInboxTokenRequest, CreateInboxTokenResponse, FollowRequest, FollowResponse, InboxMessage, ListInboxRequest, ListInboxResponse,
 };
 use segue_proto::identity::v1::LookupIdentifiersRequest;
-use segue_runtime::Tenant;
 use segue_runtime::peers::{PeerError, request};
+use segue_runtime::{Tenant, page};
 use segue_store::{Db, Run, on_db, on_writer};
 use serde_json::json;
 
@@ -23,7 +23,6 @@ use super::follow::{answer_json, fault};
 use super::token::Token;
 use crate::channels::Message;
 use crate::error::{CampaignError, Kind};
-use crate::page;
 use crate::persons;
 use crate::sends::{Report, ReportKind};
 use crate::service::Service;
@@ -110,7 +109,7 @@ async fn read_feed(
         }
     };
     if before_id.contains('\0') {
-        return Err(page::bad_token());
+        return Err(page::bad_token().into());
     }
     let (persons, one_more) = (json(persons)?, i64::try_from(size + 1).unwrap_or(i64::MAX));
     let list = db.sql(LIST_SQLITE, LIST_POSTGRES);

@@ -4,10 +4,10 @@ use chrono_tz::Tz;
 use segue_model::FieldViolation;
 use segue_model::bucket::BUCKETS;
 use segue_proto::campaign::v1::{ChannelKind, FrequencyCap, Purpose, SendingPolicy, TimeRule};
+use segue_runtime::fields;
 
 use super::times::parse_time;
 use crate::error::CampaignError;
-use crate::fields;
 
 const RULES_MAX: usize = 20;
 const RULE_NAME_CHARS_MAX: usize = 63;
@@ -36,7 +36,7 @@ pub(super) fn policy(policy: &SendingPolicy) -> Result<(), CampaignError> {
             time(&format!("policy.times[{at}]"), rule, &mut fault);
         }
     }
-    fields::refuse(faults)
+    Ok(fields::refuse(faults)?)
 }
 
 fn cap(path: &str, cap: &FrequencyCap, fault: &mut impl FnMut(String, String)) {

@@ -12,13 +12,12 @@ use std::sync::Arc;
 use prost::Message;
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ChannelKind, GetSendingPolicyRequest, Purpose, SendingPolicy, TimeRule, UpdateSendingPolicyRequest};
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, fields};
 use segue_store::{Db, Run, on_db, on_writer};
 
 pub(crate) use decide::{Cap, Case, Checked, Verdict, decide};
 
 use crate::error::{CampaignError, Kind};
-use crate::fields;
 use crate::service::Service;
 use crate::store::{number, timestamp};
 

@@ -5,6 +5,7 @@
 
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ScenarioDefinition, entry};
+use segue_runtime::fields;
 use segue_store::{Db, Run, Tx, on_db, on_tx};
 
 use super::Call;
@@ -12,7 +13,6 @@ use super::change::{Outcome, end_tx};
 use super::enter::Enter;
 use super::store::{self, State};
 use crate::error::{CampaignError, Kind};
-use crate::fields;
 use crate::store::{json, number};
 
 /// How long answers are kept under their request id.

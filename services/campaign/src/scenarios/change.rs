@@ -8,12 +8,12 @@
 
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ScenarioDefinition, entry};
+use segue_runtime::fields;
 use segue_store::{Db, Tx};
 
 use super::content::Content;
 use super::store::{self, State, Stored};
 use crate::error::{CampaignError, Kind};
-use crate::fields;
 
 /// What came of a change.
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use segue_model::catalogue::canonical_event;
 use segue_proto::campaign::v1::{ScenarioDefinition, entry, exit_rule, step, wait_step};
 use segue_proto::events::v1::value;
 use segue_proto::query::v1::{Comparison, EventSelector, Filter, Operator, field, filter};
-
-use crate::fields;
+use segue_runtime::fields;
 
 /// Of a definition, encoded.
 const DEFINITION_BYTES_MAX: usize = 256 << 10;

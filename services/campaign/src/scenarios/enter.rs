@@ -11,12 +11,12 @@ use segue_proto::campaign::v1::{EnterScenarioRequest, Entrant};
 use segue_proto::events::v1::value::Kind as ValueKind;
 use segue_proto::events::v1::{Identifier, Value};
 use segue_proto::identity::v1::LookupIdentifiersRequest;
+use segue_runtime::fields;
 use segue_runtime::peers::{PeerError, request};
 use tonic::Status;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::CampaignError;
-use crate::fields;
 use crate::flow::machine::{Entered, json_of};
 use crate::peers::Peers;
 use crate::persons;

@@ -7,14 +7,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_proto::audience::v1::{FormatConditionRequest, GetAudienceRequest, GetListRequest};
 use segue_proto::campaign::v1::ScenarioFault;
-use segue_runtime::Tenant;
 use segue_runtime::peers::{PeerError, request};
+use segue_runtime::{Tenant, fields};
 use tonic::Status;
 
 use super::named::{Named, There, at, message_faults, missing_faults, named};
 use super::store::Stored;
 use crate::error::CampaignError;
-use crate::fields;
 use crate::flow::machine;
 use crate::service::Service;
 

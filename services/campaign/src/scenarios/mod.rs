@@ -25,7 +25,7 @@ use segue_proto::campaign::v1::{
     ListScenarioVersionsRequest, ListScenarioVersionsResponse, ListScenariosRequest, ListScenariosResponse, PauseScenarioRequest, Scenario,
     ScenarioDefinition, ScenarioVersion, StartScenarioRequest, UpdateScenarioRequest, ValidateScenarioRequest, ValidateScenarioResponse,
 };
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, fields, page};
 
 pub(crate) use self::calls::{calls, forget_calls};
 use self::change::{Outcome, Start};
@@ -36,7 +36,6 @@ use crate::error::{CampaignError, Kind};
 use crate::flow::machine::Entered;
 use crate::service::Service;
 use crate::store::timestamp;
-use crate::{fields, page};
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1_000;
@@ -123,7 +122,7 @@ impl Service {
         let ListScenariosRequest { page_size, page_token, with_archived } = request;
         let size = page::size(page_size, PAGE_DEFAULT, PAGE_MAX)?;
         if !page_token.is_empty() && !fields::is_id(&page_token) {
-            return Err(page::bad_token());
+            return Err(page::bad_token().into());
         }
         let mut found = store::page(&self.db, &tenant.id, &page_token, with_archived, size).await?;
         let next_page_token = page::cut_to_fit(&mut found, size, Stored::bytes, |stored| stored.id.clone());

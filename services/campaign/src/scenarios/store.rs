@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ScenarioDefinition, ScenarioState};
+use segue_runtime::{fields, page};
 use segue_store::{Db, Run, Tx, on_db, on_tx};
 
 use super::content::Content;
@@ -15,7 +16,6 @@ use super::named::named;
 use super::{Started, Used};
 use crate::error::{CampaignError, Kind};
 use crate::store::{counter, json, number};
-use crate::{fields, page};
 
 /// Rows that are read at once: definitions may be large, and a page ends where it is full.
 const ROWS_AT_ONCE: usize = 32;

@@ -3,12 +3,11 @@
 use segue_proto::campaign::v1::{
     ExplainSendRequest, ExplainSendResponse, GetSendRequest, ListSendsRequest, ListSendsResponse, Send, SendState,
 };
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, page};
 use segue_store::on_db;
 
 use super::row::{Stored, stored_columns};
 use crate::error::{CampaignError, Kind};
-use crate::page;
 use crate::service::Service;
 
 /// Sends of a page.

@@ -10,7 +10,7 @@ use segue_proto::campaign::v1::{
     ArchiveTemplateRequest, ChannelKind, CreateTemplateRequest, GetTemplateRequest, ListTemplatesRequest, ListTemplatesResponse,
     MissingValue, Template, UpdateTemplateRequest,
 };
-use segue_runtime::Tenant;
+use segue_runtime::{Tenant, fields, page};
 use segue_store::{Db, Tx};
 
 use super::definition::{Content, Fault, Outline, called};
@@ -21,7 +21,6 @@ use crate::config::Config;
 use crate::error::{CampaignError, Kind};
 use crate::scenarios::{Used, users_of};
 use crate::service::Service;
-use crate::{fields, page};
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1_000;
@@ -52,7 +51,7 @@ impl Service {
         let ListTemplatesRequest { page_size, page_token, with_archived } = request;
         let size = page::size(page_size, PAGE_DEFAULT, PAGE_MAX)?;
         if !page_token.is_empty() && !fields::is_id(&page_token) {
-            return Err(page::bad_token());
+            return Err(page::bad_token().into());
         }
         let mut found = store::page(&self.db, &tenant.id, &page_token, with_archived, size + 1).await?;
         let next_page_token = page::cut_to_fit(&mut found, size, Stored::bytes, |stored| stored.id.clone());

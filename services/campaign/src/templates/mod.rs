@@ -22,6 +22,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ChannelKind, MissingValue, TemplateFault};
+use segue_runtime::fields;
 use segue_store::{Db, Tx};
 
 pub(crate) use loaded::Loaded;
@@ -29,7 +30,6 @@ pub(crate) use values::person_values;
 
 use crate::config::Config;
 use crate::error::CampaignError;
-use crate::fields;
 use definition::{Content, Localized};
 use loaded::Sources;
 

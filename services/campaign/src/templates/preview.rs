@@ -124,7 +124,7 @@ impl Service {
         let content = Content::of(template);
         let mut violations = Vec::new();
         content.check(kind, self.config.template.source_bytes_max, &mut violations);
-        crate::fields::refuse(violations)?;
+        segue_runtime::fields::refuse(violations)?;
         let answered = |faults: Vec<Fault>| (kind, faults.into_iter().map(Fault::answered).collect());
         let outline = match content.outline() {
             Ok(outline) => outline,

@@ -2,7 +2,7 @@
 //! deep. MiniJinja's parser and code generator recurse over long chains of operators and over `elif`, so a source of some kilobytes could
 //! use up a thread's stack, which would end the process: what is deep is refused here. Tokens are cut as MiniJinja's lexer cuts them.
 
-use crate::fields;
+use segue_runtime::fields;
 
 /// Operators, attributes, filters, calls and brackets of one tag.
 const TAG_OPERATORS_MAX: usize = 200;

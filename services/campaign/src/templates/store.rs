@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use prost::Message;
 use segue_model::TenantId;
 use segue_proto::campaign::v1::{ChannelKind, Template};
+use segue_runtime::fields;
 use segue_store::{Db, Run, Tx, on_db, on_tx};
 
 use super::definition::Content;
 use crate::error::{CampaignError, Kind};
-use crate::fields;
 use crate::store::{counter, json, number, timestamp};
 
 const BUMP: &str = "INSERT INTO template_counter (tenant, changes) VALUES ($1, 1)

@@ -7,11 +7,12 @@ use segue_proto::identity::v1::person_consent::Who;
 use segue_proto::identity::v1::{
     Consent as ConsentProto, ConsentState, ListConsentsRequest, ListConsentsResponse, SetConsentsRequest, SetConsentsResponse,
 };
+use segue_runtime::page;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Identity;
-use super::persons::{next_token, page_size};
+use super::persons::page_size;
 use crate::consent::{Consent, is_name};
 use crate::error::IdentityError;
 use crate::store::consents::{self, Place};
@@ -72,14 +73,11 @@ impl Identity {
     }
 
     pub(super) async fn consents(&self, tenant: &TenantId, request: ListConsentsRequest) -> Result<ListConsentsResponse, IdentityError> {
-        let rows_max = page_size(request.page_size)?;
+        let size = page_size(request.page_size)?;
         let after = read_token(&request.page_token)?;
-        let found = consents::history(&self.db, tenant, request.person, after, rows_max + 1).await?;
+        let found = consents::history(&self.db, tenant, request.person, after, size as i64 + 1).await?;
         let mut found = found.ok_or(IdentityError::PersonNotFound)?;
-        let more = found.len() as i64 > rows_max;
-        found.truncate(rows_max as usize);
-        let next_page_token =
-            next_token(more, found.last().map(|(Place(time_us, digest, person), _)| format!("{time_us}.{digest}.{person}")));
+        let next_page_token = page::cut(&mut found, size, |(Place(time_us, digest, person), _)| format!("{time_us}.{digest}.{person}"));
         Ok(ListConsentsResponse { consents: found.into_iter().map(|(_, consent)| consent.into_proto()).collect(), next_page_token })
     }
 }
@@ -91,7 +89,7 @@ fn read_token(token: &str) -> Result<Place, IdentityError> {
     let parts: Vec<i64> = token.split('.').map_while(|part| part.parse().ok()).collect();
     match parts[..] {
         [time_us, digest, person] => Ok(Place(time_us, digest, person)),
-        _ => Err(IdentityError::field("page_token", "is not one of ours; pass on `next_page_token` as it came")),
+        _ => Err(page::bad_token().into()),
     }
 }
 

@@ -7,6 +7,7 @@ use segue_proto::identity::v1::{
     GetIdentityStatusResponse, GetPersonRequest, ListLinkRecordsRequest, ListLinkRecordsResponse, ListPersonsRequest, ListPersonsResponse,
     MergePersonsRequest, MergePersonsResponse, Person, UnlinkIdentifierRequest, UnlinkIdentifierResponse,
 };
+use segue_runtime::page;
 use tokio::sync::oneshot;
 
 use super::Identity;
@@ -14,8 +15,8 @@ use crate::error::IdentityError;
 use crate::store::read;
 use crate::writer::{Job, Merge, Unlink};
 
-const PAGE_SIZE_DEFAULT: i32 = 50;
-const PAGE_SIZE_MAX: i32 = 1_000;
+const PAGE_SIZE_DEFAULT: usize = 50;
+const PAGE_SIZE_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 512;
 /// Why an identifier is taken away.
 const REASON_BYTES_MAX: usize = 256;
@@ -33,12 +34,10 @@ impl Identity {
     }
 
     pub(super) async fn persons(&self, tenant: &TenantId, request: ListPersonsRequest) -> Result<ListPersonsResponse, IdentityError> {
-        let rows_max = page_size(request.page_size)?;
+        let size = page_size(request.page_size)?;
         let after: u32 = page_token(&request.page_token)?;
-        let mut persons = read::list_persons(&self.db, tenant, after, rows_max + 1).await?;
-        let more = persons.len() as i64 > rows_max;
-        persons.truncate(rows_max as usize);
-        let next_page_token = next_token(more, persons.last().map(|person| person.number.to_string()));
+        let mut persons = read::list_persons(&self.db, tenant, after, size as i64 + 1).await?;
+        let next_page_token = page::cut(&mut persons, size, |person| person.number.to_string());
         Ok(ListPersonsResponse { persons, next_page_token })
     }
 
@@ -47,13 +46,11 @@ impl Identity {
         tenant: &TenantId,
         request: ListLinkRecordsRequest,
     ) -> Result<ListLinkRecordsResponse, IdentityError> {
-        let rows_max = page_size(request.page_size)?;
+        let size = page_size(request.page_size)?;
         let after: u64 = page_token(&request.page_token)?;
         let person = Some(request.person).filter(|person| *person != 0);
-        let mut records = read::list_links(&self.db, tenant, person, after, rows_max + 1).await?;
-        let more = records.len() as i64 > rows_max;
-        records.truncate(rows_max as usize);
-        let next_page_token = next_token(more, records.last().map(|record| record.sequence.to_string()));
+        let mut records = read::list_links(&self.db, tenant, person, after, size as i64 + 1).await?;
+        let next_page_token = page::cut(&mut records, size, |record| record.sequence.to_string());
         Ok(ListLinkRecordsResponse { records, next_page_token })
     }
 
@@ -114,21 +111,13 @@ impl Identity {
     }
 }
 
-pub(super) fn page_size(asked: i32) -> Result<i64, IdentityError> {
-    match asked {
-        0 => Ok(i64::from(PAGE_SIZE_DEFAULT)),
-        1.. => Ok(i64::from(asked.min(PAGE_SIZE_MAX))),
-        _ => Err(IdentityError::field("page_size", "must not be negative")),
-    }
+pub(super) fn page_size(asked: i32) -> Result<usize, IdentityError> {
+    Ok(page::size(asked, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?)
 }
 
 fn page_token<T: std::str::FromStr + Default>(token: &str) -> Result<T, IdentityError> {
     if token.is_empty() {
         return Ok(T::default());
     }
-    token.parse().map_err(|_| IdentityError::field("page_token", "is not one of ours; pass on `next_page_token` as it came"))
-}
-
-pub(super) fn next_token(more: bool, last: Option<String>) -> String {
-    if more { last.unwrap_or_default() } else { String::new() }
+    Ok(token.parse().map_err(|_| page::bad_token())?)
 }

@@ -24,6 +24,7 @@ use segue_proto::ingest::v1::{
     CancelImportRequest, CreateImportRequest, GetImportRequest, Import, ListImportsRequest, ListImportsResponse, WaitImportRequest,
 };
 use segue_runtime::caller::{Caller, Role};
+use segue_runtime::page;
 use segue_runtime::status::reply;
 use segue_runtime::tasks::Tasks;
 use segue_runtime::tenants::TenantDirectory;
@@ -37,7 +38,7 @@ pub use mapping_toml::{MappingTomlError, mapping_from_toml};
 use self::spool::Spool;
 use crate::accept::time::timestamp;
 use crate::store::import::{self as sql, ImportRow};
-use crate::{Accept, IngestError, StartError, page};
+use crate::{Accept, IngestError, StartError};
 
 /// How long one call of WaitImport waits.
 const WAIT: Duration = Duration::from_secs(30);
@@ -135,7 +136,7 @@ impl ImportApi {
         let (created_at_us, id) = match page_token.split_once('.') {
             _ if page_token.is_empty() => (i64::MAX, ""),
             Some((created, id)) => (created.parse().map_err(|_| page::bad_token())?, id),
-            None => return Err(page::bad_token()),
+            None => return Err(page::bad_token().into()),
         };
         let mut rows = sql::list(&self.shared.db, tenant.as_str(), created_at_us, id, size as i64 + 1).await?;
         let next_page_token = page::cut(&mut rows, size, |row| format!("{}.{}", row.created_at_us, row.id));

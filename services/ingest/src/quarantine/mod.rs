@@ -16,13 +16,14 @@ use segue_proto::ingest::v1::{
     DiscardQuarantinedResponse, ListCorrectionRulesRequest, ListCorrectionRulesResponse, ListQuarantinedRequest, ListQuarantinedResponse,
     QuarantineCount, QuarantineSelection, QuarantinedEvent, ReasonCode, SummarizeQuarantineResponse,
 };
+use segue_runtime::page;
 use segue_store::Db;
 
 use crate::accept::time::timestamp;
 use crate::config::QuarantineConfig;
 use crate::store::quarantine::{self as store, Entry, Order, Selection};
 use crate::taxonomy::Taxonomies;
-use crate::{Accept, IngestError, page};
+use crate::{Accept, IngestError};
 
 const NAMES_MAX: usize = 1_000;
 const PAGE_DEFAULT: usize = 50;
@@ -54,7 +55,7 @@ impl Quarantine {
         let (received_at_us, id) = match request.page_token.split_once(':') {
             Some((received_at_us, id)) => (received_at_us.parse().map_err(|_| page::bad_token())?, id),
             None if request.page_token.is_empty() => (i64::MAX, ""),
-            None => return Err(page::bad_token()),
+            None => return Err(page::bad_token().into()),
         };
         let mut entries = store::list(&self.db, tenant, &selection, Order::NewestFirst, (received_at_us, id), size + 1).await?;
         let mut bytes = 0;

@@ -6,13 +6,14 @@ use segue_proto::ingest::v1::{
     ListEventDefinitionsResponse, ListPropertyDefinitionsRequest, ListPropertyDefinitionsResponse, PropertyDefinition, PropertyScope,
     Taxonomy, TaxonomyMode, UpdateEventDefinitionRequest, UpdatePropertyDefinitionRequest, UpdateTaxonomyRequest,
 };
+use segue_runtime::page;
 use segue_store::Tx;
 
 use super::{EventEntry, Mode, PropertyEntry, Scope, Settings, Snapshot, Taxonomies, type_from_proto, type_to_proto};
+use crate::IngestError;
 use crate::accept::EVENT_BYTES_MAX;
 use crate::accept::shape::{NAME_CHARS_MAX, PROPERTIES_MAX, TEXT_BYTES_MAX};
 use crate::store::taxonomy as store;
-use crate::{IngestError, page};
 
 /// Aliases of one event.
 const ALIASES_MAX: usize = 50;
@@ -207,7 +208,7 @@ impl Taxonomies {
         let after = match request.page_token.split_once('/') {
             Some((scope, name)) => Some((Scope::from_name(scope).ok_or_else(page::bad_token)?, name)),
             None if request.page_token.is_empty() => None,
-            None => return Err(page::bad_token()),
+            None => return Err(page::bad_token().into()),
         };
         let snapshot = self.reload(tenant).await?;
         let all = snapshot.properties_by_name();

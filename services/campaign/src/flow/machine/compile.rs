@@ -10,12 +10,12 @@ use segue_proto::campaign::v1::{
     schedule_entry::When,
 };
 use segue_proto::query::v1::{Span, TimeUnit};
+use segue_runtime::fields::is_id;
 
 use super::Compiled;
 use super::cron::Cron;
 use super::local::TimeOfDay;
 use super::{graph, selectors, steps};
-use crate::fields::is_id;
 
 const STEPS_MAX: usize = 100;
 const EXITS_MAX: usize = 20;

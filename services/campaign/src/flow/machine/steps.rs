@@ -10,10 +10,10 @@ use segue_proto::campaign::v1::{
 };
 use segue_proto::events::v1::value;
 use segue_proto::query::v1::Span;
+use segue_runtime::fields::is_id;
 
 use super::compile::{Faults, Presence, Whole, check_label, check_name, check_purpose, check_span, check_time, is_moment};
 use super::selectors;
-use crate::fields::is_id;
 
 const ARMS_MAX: usize = 10;
 const WEIGHT_MAX: u32 = 10_000;

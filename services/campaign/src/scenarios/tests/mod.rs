@@ -8,6 +8,7 @@ use segue_model::TenantId;
 use segue_proto::campaign::v1::{
     AudienceEntry, CallEntry, Entry, MessageStep, Scenario, ScenarioDefinition, ScenarioState, Step, WebhookStep, entry, step,
 };
+use segue_runtime::page;
 use segue_store::Db;
 use segue_testkit::{TempStore, stores};
 
@@ -16,7 +17,6 @@ use super::content::Content;
 use super::store::{self, State, Stored};
 use super::{Used, changes, content_of, scenario_of, started, take_over, users_of};
 use crate::error::{CampaignError, Kind};
-use crate::page;
 use crate::store::{MIGRATIONS, NAMESPACE};
 
 const SCENARIOS_MAX: u32 = 200;

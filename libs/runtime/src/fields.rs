@@ -1,48 +1,67 @@
-//! What the fields of segments, audiences and lists may hold. Faults are collected, so that all are told at once.
+//! What the fields of definitions may hold: ids, names, descriptions, masks. Faults are collected, so that all are told at once.
 
 use prost_types::FieldMask;
 use segue_model::FieldViolation;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::AudienceError;
-
 const ID_BYTES_MAX: usize = 63;
 const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
 
+/// Fields of a request hold what they may not. The error enum of a service takes it in as its own `Invalid`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the request is invalid: {}", list(.0))]
+pub struct InvalidFields(pub Vec<FieldViolation>);
+
+impl InvalidFields {
+    /// One wrong field.
+    pub fn one(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self(vec![FieldViolation::new(field, description)])
+    }
+}
+
+/// All violations on one line: each is its field, followed by what is wrong with it.
+pub fn list(violations: &[FieldViolation]) -> String {
+    violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect::<Vec<_>>().join("; ")
+}
+
 /// Whether something may have this id.
-pub(crate) fn is_id(id: &str) -> bool {
+pub fn is_id(id: &str) -> bool {
     id.len() <= ID_BYTES_MAX
         && id.starts_with(|first: char| first.is_ascii_lowercase())
         && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
-pub(crate) fn check_id(faults: &mut Vec<FieldViolation>, field: &str, id: &str) {
+/// Adds a fault unless it is an id.
+pub fn check_id(faults: &mut Vec<FieldViolation>, field: &str, id: &str) {
     if !is_id(id) {
         faults
             .push(FieldViolation::new(field, format!("1 to {ID_BYTES_MAX} characters of a-z, 0-9, '_' and '-', beginning with a letter")));
     }
 }
 
-pub(crate) fn check_name(faults: &mut Vec<FieldViolation>, field: &str, name: &str) {
+/// Adds a fault unless it can be the name of something, for people.
+pub fn check_name(faults: &mut Vec<FieldViolation>, field: &str, name: &str) {
     if name.trim().is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
         faults.push(FieldViolation::new(field, format!("1 to {NAME_CHARS_MAX} characters, without control characters")));
     }
 }
 
-pub(crate) fn check_description(faults: &mut Vec<FieldViolation>, field: &str, text: &str) {
+/// Adds a fault unless it can be the description of something. May be empty.
+pub fn check_description(faults: &mut Vec<FieldViolation>, field: &str, text: &str) {
     // PostgreSQL cannot store the NUL character.
     if text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0') {
         faults.push(FieldViolation::new(field, format!("at most {DESCRIPTION_CHARS_MAX} characters")));
     }
 }
 
-pub(crate) fn refuse(faults: Vec<FieldViolation>) -> Result<(), AudienceError> {
-    if faults.is_empty() { Ok(()) } else { Err(AudienceError::Invalid(faults)) }
+/// Fails if there are faults.
+pub fn refuse(faults: Vec<FieldViolation>) -> Result<(), InvalidFields> {
+    if faults.is_empty() { Ok(()) } else { Err(InvalidFields(faults)) }
 }
 
 /// Which fields are to be changed: those of the mask, without one all.
-pub(crate) fn masked(mask: Option<&FieldMask>, changeable: &'static [&'static str]) -> Result<Vec<&'static str>, AudienceError> {
+pub fn masked(mask: Option<&FieldMask>, changeable: &'static [&'static str]) -> Result<Vec<&'static str>, InvalidFields> {
     let paths = mask.map_or(&[][..], |mask| &mask.paths);
     if paths.is_empty() || paths == ["*"] {
         return Ok(changeable.to_vec());
@@ -63,7 +82,7 @@ pub(crate) fn masked(mask: Option<&FieldMask>, changeable: &'static [&'static st
 }
 
 /// Stands for one state of one thing: another state of it has another one, and so has every state of another thing.
-pub(crate) fn etag(kind: &str, id: &str, revision: u64, updated_us: i64) -> String {
+pub fn etag(kind: &str, id: &str, revision: u64, updated_us: i64) -> String {
     format!("{revision}-{:08x}", xxh3_64(format!("{kind}/{id}/{revision}/{updated_us}").as_bytes()) as u32)
 }
 
@@ -91,7 +110,10 @@ mod tests {
         assert_eq!(mask(&[]).ok().as_deref(), Some(FIELDS));
         assert_eq!(mask(&["*"]).ok().as_deref(), Some(FIELDS));
         assert_eq!(mask(&["condition"]).ok(), Some(vec!["condition"]));
-        let AudienceError::Invalid(faults) = mask(&["name", "id", "version"]).expect_err("not these") else { panic!("another error") };
+        let InvalidFields(faults) = mask(&["name", "id", "version"]).expect_err("not these");
+        let told = "update_mask.paths[1] cannot be changed: use any of name, condition; update_mask.paths[2] cannot be changed: \
+            use any of name, condition";
+        assert_eq!(list(&faults), told);
         assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["update_mask.paths[1]", "update_mask.paths[2]"]);
     }
 

@@ -1,27 +1,27 @@
 //! Pages of lists: sizes, and tokens that are the key of the last entry.
 
-use crate::error::CampaignError;
+use crate::fields::InvalidFields;
 
 /// Entries of one page take no more than so many bytes as stored, however many were asked for: an answer has to fit into a message.
-pub(crate) const BYTES_MAX: usize = 8 << 20;
+pub const BYTES_MAX: usize = 8 << 20;
 
 /// The fault of a token that no list gave out.
-pub(crate) fn bad_token() -> CampaignError {
-    CampaignError::field("page_token", "is not one that this list gave out: begin without a token")
+pub fn bad_token() -> InvalidFields {
+    InvalidFields::one("page_token", "is not one that this list gave out: begin without a token")
 }
 
 /// The size of a page: the default when none is asked for, at most `most`.
-pub(crate) fn size(asked: i32, default: usize, most: usize) -> Result<usize, CampaignError> {
+pub fn size(asked: i32, default: usize, most: usize) -> Result<usize, InvalidFields> {
     match usize::try_from(asked) {
         Ok(0) => Ok(default),
         Ok(size) => Ok(size.min(most)),
-        Err(_) => Err(CampaignError::field("page_size", "is negative: use 0 for the default")),
+        Err(_) => Err(InvalidFields::one("page_size", "is negative: use 0 for the default")),
     }
 }
 
 /// Cuts what was read down to a page. `entries` were read after the token's key, one more than the page holds if there are more; answers
 /// with the token of the next page, empty at the end.
-pub(crate) fn cut<T>(entries: &mut Vec<T>, size: usize, key: impl FnOnce(&T) -> String) -> String {
+pub fn cut<T>(entries: &mut Vec<T>, size: usize, key: impl FnOnce(&T) -> String) -> String {
     if entries.len() <= size {
         return String::new();
     }
@@ -30,7 +30,7 @@ pub(crate) fn cut<T>(entries: &mut Vec<T>, size: usize, key: impl FnOnce(&T) -> 
 }
 
 /// The same for entries of any size: a page holds no more than fit into [`BYTES_MAX`], but at least one.
-pub(crate) fn cut_to_fit<T>(entries: &mut Vec<T>, size: usize, bytes: impl Fn(&T) -> usize, key: impl FnOnce(&T) -> String) -> String {
+pub fn cut_to_fit<T>(entries: &mut Vec<T>, size: usize, bytes: impl Fn(&T) -> usize, key: impl FnOnce(&T) -> String) -> String {
     let mut left = BYTES_MAX;
     let mut fitting = 0;
     for entry in entries.iter().take(size) {
