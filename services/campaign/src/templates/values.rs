@@ -1,10 +1,9 @@
 //! What templates see: values from elsewhere as JSON, and JSON as MiniJinja has it.
 
-use chrono::{DateTime, SecondsFormat};
 use minijinja::Value;
-use segue_proto::events::v1::value::Kind;
 use serde_json::{Map, Value as Json};
 
+use crate::flow::machine::json_of;
 use crate::persons::Profile;
 
 /// `person` as templates see it. What is not known is left out, so that it counts as missing.
@@ -23,24 +22,6 @@ pub(crate) fn person_values(profile: &Profile) -> Json {
     person.extend(profile.locale().map(|locale| ("locale".to_owned(), locale.into())));
     person.extend(profile.time_zone().map(|zone| ("time_zone".to_owned(), zone.name().into())));
     person.into()
-}
-
-/// Decimals as numbers, times as RFC 3339.
-fn json_of(value: &segue_proto::events::v1::Value) -> Json {
-    match &value.kind {
-        None => Json::Null,
-        Some(Kind::StringValue(text)) => text.as_str().into(),
-        Some(Kind::IntValue(number)) => (*number).into(),
-        Some(Kind::DoubleValue(number)) => (*number).into(),
-        Some(Kind::BoolValue(flag)) => (*flag).into(),
-        Some(Kind::DecimalE4Value(e4)) if e4 % 10_000 == 0 => (e4 / 10_000).into(),
-        Some(Kind::DecimalE4Value(e4)) => (*e4 as f64 / 10_000.0).into(),
-        Some(Kind::TimestampValue(at)) => {
-            let at = u32::try_from(at.nanos).ok().and_then(|nanos| DateTime::from_timestamp(at.seconds, nanos));
-            at.map_or(Json::Null, |at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true).into())
-        }
-        Some(Kind::JsonValue(text)) => serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
-    }
 }
 
 /// JSON as MiniJinja has it. What is null is missing: nobody wants `none` in a message.
@@ -96,6 +77,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use segue_proto::events::v1::Value as Held;
+    use segue_proto::events::v1::value::Kind;
     use serde_json::json;
 
     use super::*;
