@@ -1,5 +1,6 @@
 //! [`StoreError`]: failures sorted by what a caller can do about them.
 
+use segue_model::Code;
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::migrate::MigrateError;
 
@@ -105,6 +106,38 @@ impl StoreError {
             | StoreError::RowNotFound
             | StoreError::Migration { .. }
             | StoreError::Statement { .. } => false,
+        }
+    }
+
+    /// What kind of failure it is to who called the service.
+    pub fn code(&self) -> Code {
+        match self {
+            StoreError::Unavailable { .. } | StoreError::Busy { .. } => Code::Unavailable,
+            StoreError::DiskFull { .. } => Code::ResourceExhausted,
+            StoreError::Corrupt { .. } => Code::DataLoss,
+            StoreError::InvalidUrl { .. }
+            | StoreError::InvalidNamespace { .. }
+            | StoreError::Folder { .. }
+            | StoreError::Constraint { .. }
+            | StoreError::RowNotFound
+            | StoreError::Migration { .. }
+            | StoreError::Statement { .. } => Code::Internal,
+        }
+    }
+
+    /// The reason to give for it, for machines.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            StoreError::Unavailable { .. } | StoreError::Busy { .. } => "STORE_UNAVAILABLE",
+            StoreError::DiskFull { .. } => "DISK_FULL",
+            StoreError::Corrupt { .. }
+            | StoreError::InvalidUrl { .. }
+            | StoreError::InvalidNamespace { .. }
+            | StoreError::Folder { .. }
+            | StoreError::Constraint { .. }
+            | StoreError::RowNotFound
+            | StoreError::Migration { .. }
+            | StoreError::Statement { .. } => "STORE_FAILED",
         }
     }
 

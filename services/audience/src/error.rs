@@ -220,18 +220,7 @@ impl ServiceError for AudienceError {
                 Code::Unavailable
             }
             AudienceError::Peer(error) => error.code(),
-            AudienceError::Store(error) => match **error {
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => Code::Unavailable,
-                StoreError::DiskFull { .. } => Code::ResourceExhausted,
-                StoreError::Corrupt { .. } => Code::DataLoss,
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => Code::Internal,
-            },
+            AudienceError::Store(error) => error.code(),
             AudienceError::Log(error) => {
                 if error.is_retryable() {
                     Code::Unavailable
@@ -262,18 +251,7 @@ impl ServiceError for AudienceError {
             AudienceError::Fenced => "FENCED",
             AudienceError::Stopping => "STOPPING",
             AudienceError::Peer(error) => error.reason(),
-            AudienceError::Store(error) => match **error {
-                StoreError::DiskFull { .. } => "DISK_FULL",
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => "STORE_UNAVAILABLE",
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::Corrupt { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => "STORE_FAILED",
-            },
+            AudienceError::Store(error) => error.reason(),
             AudienceError::Log(_) => "LOG_FAILED",
             AudienceError::Corrupt { .. } => "STORED_DATA_CORRUPT",
             AudienceError::File { .. } => "FILE_FAILED",

@@ -215,18 +215,7 @@ impl ServiceError for CampaignError {
                 Code::Unavailable
             }
             CampaignError::Peer(error) => error.code(),
-            CampaignError::Store(error) => match **error {
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => Code::Unavailable,
-                StoreError::DiskFull { .. } => Code::ResourceExhausted,
-                StoreError::Corrupt { .. } => Code::DataLoss,
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => Code::Internal,
-            },
+            CampaignError::Store(error) => error.code(),
             CampaignError::Log(error) => {
                 if error.is_retryable() {
                     Code::Unavailable
@@ -255,18 +244,7 @@ impl ServiceError for CampaignError {
             CampaignError::Fenced => "FENCED",
             CampaignError::Stopping => "STOPPING",
             CampaignError::Peer(error) => error.reason(),
-            CampaignError::Store(error) => match **error {
-                StoreError::DiskFull { .. } => "DISK_FULL",
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => "STORE_UNAVAILABLE",
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::Corrupt { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => "STORE_FAILED",
-            },
+            CampaignError::Store(error) => error.reason(),
             CampaignError::Log(_) => "LOG_FAILED",
             CampaignError::Corrupt { .. } => "STORED_DATA_CORRUPT",
             CampaignError::Caller(error) => error.reason(),

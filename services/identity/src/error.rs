@@ -167,18 +167,7 @@ impl ServiceError for IdentityError {
             | IdentityError::AccountNotFound => Code::NotFound,
             IdentityError::NumbersExhausted { .. } | IdentityError::QueueFull => Code::ResourceExhausted,
             IdentityError::TenantUnknown { .. } | IdentityError::Overtaken { .. } | IdentityError::Stopping => Code::Unavailable,
-            IdentityError::Store(error) => match **error {
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => Code::Unavailable,
-                StoreError::DiskFull { .. } => Code::ResourceExhausted,
-                StoreError::Corrupt { .. } => Code::DataLoss,
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => Code::Internal,
-            },
+            IdentityError::Store(error) => error.code(),
             IdentityError::Corrupt { .. } => Code::DataLoss,
             IdentityError::Registry(_) => Code::Internal,
             IdentityError::Caller(error) => error.code(),
@@ -200,18 +189,7 @@ impl ServiceError for IdentityError {
             IdentityError::NumbersExhausted { .. } => "NUMBERS_EXHAUSTED",
             IdentityError::QueueFull => "QUEUE_FULL",
             IdentityError::Stopping => "STOPPING",
-            IdentityError::Store(error) => match **error {
-                StoreError::DiskFull { .. } => "DISK_FULL",
-                StoreError::Unavailable { .. } | StoreError::Busy { .. } => "STORE_UNAVAILABLE",
-                StoreError::InvalidUrl { .. }
-                | StoreError::InvalidNamespace { .. }
-                | StoreError::Folder { .. }
-                | StoreError::Constraint { .. }
-                | StoreError::Corrupt { .. }
-                | StoreError::RowNotFound
-                | StoreError::Migration { .. }
-                | StoreError::Statement { .. } => "STORE_FAILED",
-            },
+            IdentityError::Store(error) => error.reason(),
             IdentityError::Corrupt { .. } => "STORED_DATA_CORRUPT",
             IdentityError::Registry(_) => "REGISTRY_INCOMPLETE",
             IdentityError::Caller(error) => error.reason(),
