@@ -45,6 +45,8 @@
 //! }
 //! ```
 //!
+//! [`feed`] is for a service that follows topics for many tenants at once.
+//!
 //! # Sizing NATS
 //!
 //! A stream per topic and partition makes the stream's sequence the position, lets each partition lead on another server,
@@ -57,6 +59,7 @@ mod codec;
 mod config;
 mod embedded;
 mod error;
+pub mod feed;
 mod log;
 mod nats;
 mod types;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_log::LogError;
+use segue_log::feed::BarrierError;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
 use segue_runtime::fields::{InvalidFields, list};
@@ -200,6 +201,15 @@ impl From<sqlx::Error> for AudienceError {
 impl From<LogError> for AudienceError {
     fn from(error: LogError) -> Self {
         AudienceError::Log(Arc::new(error))
+    }
+}
+
+impl From<BarrierError> for AudienceError {
+    fn from(error: BarrierError) -> Self {
+        match error {
+            BarrierError::Behind => AudienceError::NotReady { why: error.to_string() },
+            BarrierError::Log(error) => error.into(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_log::LogError;
+use segue_log::feed::BarrierError;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_runtime::caller::CallerError;
 use segue_runtime::fields::{InvalidFields, list};
@@ -196,6 +197,15 @@ impl From<sqlx::Error> for CampaignError {
 impl From<LogError> for CampaignError {
     fn from(error: LogError) -> Self {
         CampaignError::Log(Arc::new(error))
+    }
+}
+
+impl From<BarrierError> for CampaignError {
+    fn from(error: BarrierError) -> Self {
+        match error {
+            BarrierError::Behind => CampaignError::NotReady { why: error.to_string() },
+            BarrierError::Log(error) => error.into(),
+        }
     }
 }
 

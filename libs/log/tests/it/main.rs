@@ -3,6 +3,7 @@
 mod append;
 mod crash;
 mod embedded;
+mod feed;
 mod nats;
 mod read;
 mod retention;

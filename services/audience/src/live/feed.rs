@@ -1,20 +1,19 @@
-//! Reading the log for live membership: one reader per partition and topic, which hands each tenant's share to the tenant's [`Inbox`].
+//! What live membership reads of the log. The feed of `segue_log` hands each tenant's share to the tenant's [`Inbox`].
 //!
-//! A tenant that is slow holds up nobody: an inbox that overflows is emptied and says so, and the tenant is then evaluated in full.
-//! Readers begin at the end of the log; what a tenant lacks from before, it reads by itself ([`Feed::gap`]).
+//! A tenant that is slow holds up nobody: an inbox that overflows is emptied and says so, and the tenant is then evaluated in full. What a
+//! tenant lacks from before the feed began, it reads by itself ([`gap`]).
 //!
 //! Of an event only what live membership needs is decoded; the rest is passed over.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prost::Message;
-use segue_log::{Log, LogError, ReadLimits, StoredBatch, Topic};
-use segue_model::{Clock, TenantId};
+use segue_log::feed::{self, Followed, Inboxes};
+use segue_log::{LogError, ReadLimits, StoredBatch, Topic};
+use segue_model::TenantId;
 use segue_proto::events::v1::IdentityChangeBatch;
 use segue_proto::events::v1::identity_change::Change;
 use tokio::sync::Notify;
@@ -23,16 +22,6 @@ use tokio_util::sync::CancellationToken;
 use super::interest::is_of_touch;
 use crate::error::AudienceError;
 
-/// How long a read waits for something to come.
-const READ_WAIT: Duration = Duration::from_secs(5);
-/// How old a barrier may be that another tenant passed.
-const BARRIER_AGE_MAX: Duration = Duration::from_millis(10);
-/// How long a barrier may take, in looks at the readers.
-const BARRIER_LOOKS: u32 = 1_000;
-/// Between two of them.
-const BARRIER_PAUSE: Duration = Duration::from_millis(2);
-/// Between attempts when the log cannot be reached.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Who we are to the log.
 pub(crate) const CONSUMER: &str = "audience";
 /// Texts that a reader keeps to share them.
@@ -47,10 +36,10 @@ pub(crate) enum Stream {
     Identity,
 }
 
-impl Stream {
-    pub(crate) const ALL: [Stream; 2] = [Stream::Resolved, Stream::Identity];
+impl Followed for Stream {
+    const EVERY: &'static [Stream] = &[Stream::Resolved, Stream::Identity];
 
-    pub(crate) fn topic(self) -> Topic {
+    fn topic(self) -> Topic {
         match self {
             Stream::Resolved => Topic::new("resolved"),
             Stream::Identity => Topic::new("identity"),
@@ -59,15 +48,10 @@ impl Stream {
 }
 
 /// Per stream and partition, the last batch that was dealt with.
-pub(crate) type Positions = BTreeMap<(Stream, u16), u64>;
+pub(crate) type Positions = feed::Positions<Stream>;
 
-/// Moves `positions` forward to `others` where these are ahead.
-pub(crate) fn advance(positions: &mut Positions, others: &Positions) {
-    for (at, position) in others {
-        let known = positions.entry(*at).or_default();
-        *known = (*known).max(*position);
-    }
-}
+/// The readers.
+pub(crate) type Feed = feed::Feed<Stream, Inbox>;
 
 /// An event, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +89,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// Overflows when more than so many events wait.
+    pub(crate) fn new(events_max: usize) -> Self {
+        Self { delivery: Mutex::default(), events_max, rung: Notify::new() }
+    }
+
     fn put(&self, at: (Stream, u16), position: u64, seen: impl Iterator<Item = Seen>, merged: &[(u32, u32)]) {
         let mut delivery = self.delivery.lock();
         delivery.seen.extend(seen);
@@ -119,188 +108,82 @@ impl Inbox {
         self.rung.notify_one();
     }
 
+    /// Empties it. What was put in before is in the answer, and maybe more. `positions` are those of the feed, read before: there may be
+    /// more in it, never less.
+    pub(crate) fn take(&self, positions: &Positions) -> Delivery {
+        let mut delivery = std::mem::take(&mut *self.delivery.lock());
+        feed::advance(&mut delivery.positions, positions);
+        delivery
+    }
+}
+
+impl feed::Inbox for Inbox {
+    /// The tenant is evaluated in full.
     fn lose(&self) {
         self.delivery.lock().overflowed = true;
         self.rung.notify_one();
     }
 }
 
-/// The readers' common state.
-pub(crate) struct Feed {
-    log: Log,
-    clock: Arc<dyn Clock>,
-    /// Read-locked while a batch is handed out and its position noted: who writes sees every batch whole or not at all.
-    inboxes: RwLock<HashMap<TenantId, Arc<Inbox>>>,
-    /// Where each reader is.
-    at: BTreeMap<(Stream, u16), AtomicU64>,
-    /// Everything appended to the log before this moment was handed out; and when that was seen.
-    passed: tokio::sync::Mutex<Option<(i64, Instant)>>,
-    events_max: usize,
-}
-
-impl Feed {
-    /// A feed whose readers begin at the end of the log.
-    pub(crate) async fn open(log: Log, clock: Arc<dyn Clock>, events_max: usize) -> Result<Self, LogError> {
-        let mut at = BTreeMap::new();
-        for stream in Stream::ALL {
-            for partition in 0..log.partitions() {
-                let position = log.bounds(stream.topic(), partition).await?.last;
-                at.insert((stream, partition), AtomicU64::new(position));
-            }
-        }
-        Ok(Self { log, clock, inboxes: RwLock::default(), at, passed: tokio::sync::Mutex::default(), events_max })
-    }
-
-    /// From now on, what is the tenant's is put into the inbox: everything behind the positions that are given.
-    pub(crate) fn subscribe(&self, tenant: &TenantId) -> (Arc<Inbox>, Positions) {
-        let inbox = Arc::new(Inbox { delivery: Mutex::default(), events_max: self.events_max, rung: Notify::new() });
-        let mut inboxes = self.inboxes.write();
-        inboxes.insert(tenant.clone(), inbox.clone());
-        (inbox, self.positions())
-    }
-
-    /// Nothing is put into the tenant's inbox any more.
-    pub(crate) fn unsubscribe(&self, tenant: &TenantId) {
-        self.inboxes.write().remove(tenant);
-    }
-
-    /// Where the readers are.
-    pub(crate) fn positions(&self) -> Positions {
-        self.at.iter().map(|(at, position)| (*at, position.load(Ordering::Acquire))).collect()
-    }
-
-    /// Waits until everything that is on the log now was handed out. Answers the moment before which all that was appended is in the
-    /// inboxes.
-    pub(crate) async fn barrier(&self) -> Result<i64, AudienceError> {
-        let mut passed = self.passed.lock().await;
-        if let Some((passed_us, _)) = passed.filter(|(_, at)| at.elapsed() < BARRIER_AGE_MAX) {
-            return Ok(passed_us);
-        }
-        let (now_us, now) = (self.clock.now_us(), Instant::now());
-        for ((stream, partition), position) in &self.at {
-            let last = self.log.bounds(stream.topic(), *partition).await?.last;
-            let mut looks = 0;
-            while position.load(Ordering::Acquire) < last {
-                looks += 1;
-                if looks > BARRIER_LOOKS {
-                    return Err(AudienceError::NotReady { why: "reading the log is behind".to_owned() });
-                }
-                tokio::time::sleep(BARRIER_PAUSE).await;
-            }
-        }
-        *passed = Some((now_us, now));
-        Ok(now_us)
-    }
-
-    /// Empties an inbox. What was put in before is in it, and maybe more.
-    pub(crate) fn take(&self, inbox: &Inbox) -> Delivery {
-        // First what was read, then what was put in: there may be more in it, never less.
-        let positions = self.positions();
-        let mut delivery = std::mem::take(&mut *inbox.delivery.lock());
-        advance(&mut delivery.positions, &positions);
-        delivery
-    }
-
-    /// What a tenant has behind `from`, up to and including `to`. None: it is more than so many batches, or the log does not have it any
-    /// more.
-    pub(crate) async fn gap(
-        &self,
-        tenant: &TenantId,
-        from: &Positions,
-        to: &Positions,
-        batches_max: u64,
-    ) -> Result<Option<Delivery>, AudienceError> {
-        let mut behind = 0_u64;
-        for (at, until) in to {
-            let Some(position) = from.get(at) else { return Ok(None) };
-            behind = behind.saturating_add(until.saturating_sub(*position));
-        }
-        if behind > batches_max {
-            return Ok(None);
-        }
-        let mut delivery = Delivery { positions: to.clone(), ..Delivery::default() };
-        let mut names = Names::default();
-        for ((stream, partition), until) in to {
-            let mut position = from.get(&(*stream, *partition)).copied().unwrap_or(*until);
-            while position < *until {
-                let limits = ReadLimits { wait: Duration::ZERO, ..ReadLimits::default() };
-                let batches = match self.log.read(stream.topic(), *partition, position, limits).await {
-                    Err(LogError::Trimmed { .. }) => return Ok(None),
-                    read => read?,
-                };
-                if batches.is_empty() {
-                    break;
-                }
-                for batch in batches.iter().take_while(|batch| batch.position <= *until) {
-                    let found = decode(*stream, batch, &mut names, |name| name == tenant.as_str());
-                    for (_, seen, merged) in found.map_err(|_| AudienceError::Corrupt { what: "a batch of the log" })? {
-                        delivery.seen.extend(seen);
-                        delivery.merged.extend(merged);
-                    }
-                }
-                position = batches.last().map_or(*until, |batch| batch.position);
-                if delivery.seen.len() > self.events_max {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(delivery))
-    }
-
-    /// Follows a partition until told to stop.
-    pub(crate) async fn follow(self: Arc<Self>, stream: Stream, partition: u16, stopping: CancellationToken) -> anyhow::Result<()> {
-        let Some(at) = self.at.get(&(stream, partition)) else { return Ok(()) };
-        let mut position = at.load(Ordering::Acquire);
-        let mut names = Names::default();
-        while !stopping.is_cancelled() {
-            let limits = ReadLimits { wait: READ_WAIT, ..ReadLimits::default() };
-            let read = tokio::select! {
-                read = self.log.read(stream.topic(), partition, position, limits) => read,
-                () = stopping.cancelled() => break,
-            };
-            match read {
-                Ok(batches) => {
-                    for batch in &batches {
-                        self.hand_out(stream, partition, at, batch, &mut names)?;
-                        position = batch.position;
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(LogError::Trimmed { first_available, .. }) => {
-                    tracing::warn!(topic = %stream.topic(), partition, "batches were removed from the log unread: audiences are evaluated in full");
-                    let inboxes = self.inboxes.write();
-                    inboxes.values().for_each(|inbox| inbox.lose());
-                    position = first_available.saturating_sub(1);
-                    at.store(position, Ordering::Release);
-                }
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(topic = %stream.topic(), partition, %error, "the log cannot be read; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY_PAUSE) => {}
-                        () = stopping.cancelled() => {}
-                    }
-                }
-                Err(error) => return Err(error).with_context(|| format!("`{}` cannot be read", stream.topic())),
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_out(&self, stream: Stream, partition: u16, at: &AtomicU64, batch: &StoredBatch, names: &mut Names) -> anyhow::Result<()> {
-        let inboxes = self.inboxes.read();
-        let wanted = |tenant: &str| tenant.parse::<TenantId>().is_ok_and(|tenant| inboxes.contains_key(&tenant));
-        let found = decode(stream, batch, names, wanted).with_context(|| {
-            format!("batch {} of `{}` partition {partition} cannot be read: restore the log", batch.position, stream.topic())
-        })?;
-        for (tenant, seen, merged) in found {
-            let inbox = tenant.parse::<TenantId>().ok().and_then(|tenant| inboxes.get(&tenant));
-            if let Some(inbox) = inbox {
+/// Follows a partition until told to stop.
+pub(crate) async fn follow(feed: Arc<Feed>, stream: Stream, partition: u16, stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut names = Names::default();
+    let hand_out = |batch: &StoredBatch, inboxes: &Inboxes<Inbox>| {
+        for (tenant, seen, merged) in decode(stream, batch, &mut names, |tenant| inboxes.of(tenant).is_some())? {
+            if let Some(inbox) = inboxes.of(&tenant) {
                 inbox.put((stream, partition), batch.position, seen.into_iter(), &merged);
             }
         }
-        at.store(batch.position, Ordering::Release);
-        Ok(())
+        Ok::<(), prost::DecodeError>(())
+    };
+    Ok(feed.follow(stream, partition, hand_out, &stopping).await?)
+}
+
+/// What a tenant has behind `from`, up to and including `to`. None: it is more than so many batches or events, or the log does not have it any
+/// more.
+pub(crate) async fn gap(
+    feed: &Feed,
+    tenant: &TenantId,
+    from: &Positions,
+    to: &Positions,
+    batches_max: u64,
+    events_max: usize,
+) -> Result<Option<Delivery>, AudienceError> {
+    let mut behind = 0_u64;
+    for (at, until) in to {
+        let Some(position) = from.get(at) else { return Ok(None) };
+        behind = behind.saturating_add(until.saturating_sub(*position));
     }
+    if behind > batches_max {
+        return Ok(None);
+    }
+    let mut delivery = Delivery { positions: to.clone(), ..Delivery::default() };
+    let mut names = Names::default();
+    for ((stream, partition), until) in to {
+        let mut position = from.get(&(*stream, *partition)).copied().unwrap_or(*until);
+        while position < *until {
+            let limits = ReadLimits { wait: Duration::ZERO, ..ReadLimits::default() };
+            let batches = match feed.log().read(stream.topic(), *partition, position, limits).await {
+                Err(LogError::Trimmed { .. }) => return Ok(None),
+                read => read?,
+            };
+            if batches.is_empty() {
+                break;
+            }
+            for batch in batches.iter().take_while(|batch| batch.position <= *until) {
+                let found = decode(*stream, batch, &mut names, |name| name == tenant.as_str());
+                for (_, seen, merged) in found.map_err(|_| AudienceError::Corrupt { what: "a batch of the log" })? {
+                    delivery.seen.extend(seen);
+                    delivery.merged.extend(merged);
+                }
+            }
+            position = batches.last().map_or(*until, |batch| batch.position);
+            if delivery.seen.len() > events_max {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(delivery))
 }
 
 /// What a batch holds of one tenant.

@@ -246,10 +246,9 @@ pub(crate) fn add_at_once(
 
 /// Positions of an answer.
 pub(crate) fn positions_of(response: &EvaluateConditionsResponse) -> super::feed::Positions {
-    use super::feed::Stream;
-    let stream = |topic: &str| Stream::ALL.into_iter().find(|stream| stream.topic().name() == topic);
+    use segue_log::feed::Followed;
     let read = |position: &segue_proto::analytics::v1::LogPosition| {
-        Some(((stream(&position.topic)?, u16::try_from(position.partition).ok()?), position.position))
+        Some(((super::feed::Stream::named(&position.topic)?, u16::try_from(position.partition).ok()?), position.position))
     };
     response.positions.iter().filter_map(read).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
+use segue_log::feed::{Followed, advance};
 use segue_model::Code;
 use segue_proto::analytics::v1::evaluation_item::Whom;
 use segue_proto::analytics::v1::{EvaluateConditionsRequest, EvaluateConditionsResponse, EvaluationItem, LogPosition};
@@ -15,7 +16,7 @@ use super::adopt::{begin, condition_of};
 use super::audience::Standing;
 use super::causes::Causes;
 use super::changes::{Changes, bitmap_of, bytes_of};
-use super::feed::{Positions, Stream, advance};
+use super::feed::{Positions, Stream};
 use super::round::{Answered, Ask, Explained, Moved, Purpose, add_at_once, add_explained, compare, decide, explain, moments, positions_of};
 use super::view::View;
 use super::whom::{Pending, Touched};
@@ -71,8 +72,8 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
 
 /// Empties the inbox.
 async fn take_in(worker: &mut Worker) -> Result<(), AudienceError> {
-    let read_us = worker.shared.feed.barrier().await?;
-    let delivery = worker.shared.feed.take(&worker.inbox);
+    let read_us = worker.shared.feed.barrier(None).await?;
+    let delivery = worker.inbox.take(&worker.shared.feed.positions());
     if delivery.overflowed {
         tracing::warn!(tenant = %worker.tenant, "more came in than live membership could deal with: audiences are evaluated in full");
         worker.pending = Pending::default();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
+use segue_log::feed::{entries, of_entries};
 use segue_model::TenantId;
 use segue_store::{Db, DbKind, Run, Tx, on_db, on_tx, on_writer};
 
 use super::changes::{Numbered, bitmap_of, bytes_of};
-use super::feed::{Positions, Stream};
+use super::feed::Positions;
 use crate::error::AudienceError;
 use crate::store::{counter, json, number};
 
@@ -77,20 +78,8 @@ impl TenantRow {
 }
 
 fn positions_of(text: &str) -> Result<Positions, AudienceError> {
-    let corrupt = AudienceError::Corrupt { what: "positions" };
-    let entries: Vec<(String, u16, u64)> = serde_json::from_str(text).map_err(|_| corrupt.clone())?;
-    let stream = |name: &str| Stream::ALL.into_iter().find(|stream| stream.topic().name() == name);
-    entries
-        .into_iter()
-        .map(|(name, partition, position)| Some(((stream(&name)?, partition), position)))
-        .collect::<Option<_>>()
-        .ok_or(corrupt)
-}
-
-fn text_of(positions: &Positions) -> Result<String, AudienceError> {
-    let entries: Vec<(&str, u16, u64)> =
-        positions.iter().map(|((stream, partition), position)| (stream.topic().name(), *partition, *position)).collect();
-    json(&entries)
+    let entries = serde_json::from_str(text).ok();
+    entries.and_then(of_entries).ok_or(AudienceError::Corrupt { what: "positions" })
 }
 
 /// Claims a tenant, if nobody has a claim that lasts. With SQLite there is one process, so a claim is of one that is gone.
@@ -218,7 +207,7 @@ pub(crate) struct Hour {
 /// Moves a tenant on, in the transaction of everything that the round did. [`AudienceError::Fenced`]: it is somebody else's, or this very
 /// round was committed before.
 pub(crate) async fn advance(tx: &mut Tx, tenant: &TenantId, row: &TenantRow, sequence_before: u64) -> Result<(), AudienceError> {
-    let positions = text_of(&row.positions)?;
+    let positions = json(&entries(&row.positions))?;
     let rows = on_tx!(tx, conn => sqlx::query(ADVANCE).bind(tenant.as_str()).bind(row.epoch).bind(positions).bind(row.as_of_us)
         .bind(row.sequence as i64).bind(row.audits as i64).bind(row.repaired as i64).bind(sequence_before as i64).run(conn).await)?;
     if rows == 1 { Ok(()) } else { Err(AudienceError::Fenced) }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use segue_log::feed::{Followed, hold_back};
 use segue_model::{Module, TenantId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{CONSUMER, Feed, Positions, Stream, advance};
+use super::feed::{CONSUMER, Feed, follow};
 use super::view::View;
 use super::worker::{Failure, Reached, Shared, Worker};
 use super::{Live, Running, store};
@@ -42,19 +43,19 @@ pub(super) async fn run(live: Live, stopping: CancellationToken) -> anyhow::Resu
         () = deps.tenants.ready() => {}
         () = stopping.cancelled() => return Ok(()),
     }
-    let Some(feed) = open(&live, &stopping).await? else { return Ok(()) };
+    let Some(feed) = Feed::open_once_reachable(&deps.log, &deps.clock, &stopping).await? else { return Ok(()) };
+    let feed = Arc::new(feed);
     let shared = Arc::new(Shared {
         deps: deps.clone(),
         feed: feed.clone(),
+        waiting_max: deps.config.live.round_events_max.saturating_mul(WAITING_ROUNDS),
         rounds: Semaphore::new(deps.config.live.rounds_max),
         owner: owner(),
         committed: live.committed.clone(),
     });
-    for stream in Stream::ALL {
-        for partition in 0..deps.log.partitions() {
-            let follow = feed.clone().follow(stream, partition, stopping.clone());
-            deps.tasks.spawn(format!("audiences: `{}` partition {partition}", stream.topic()), follow);
-        }
+    for (stream, partition) in feed.partitions() {
+        let follow = follow(feed.clone(), stream, partition, stopping.clone());
+        deps.tasks.spawn(format!("audiences: `{}` partition {partition}", stream.topic()), follow);
     }
     let mut supervisor = Supervisor { live, shared, tasks: HashMap::new(), held_at: None, renewed_at: Instant::now() };
     let changed = deps.definitions.changed();
@@ -72,22 +73,6 @@ pub(super) async fn run(live: Live, stopping: CancellationToken) -> anyhow::Resu
     }
     supervisor.stop_all().await;
     Ok(())
-}
-
-/// Opens the feed, waiting for the log to be reachable.
-async fn open(live: &Live, stopping: &CancellationToken) -> anyhow::Result<Option<Arc<Feed>>> {
-    let events_max = live.deps.config.live.round_events_max.saturating_mul(WAITING_ROUNDS);
-    loop {
-        match Feed::open(live.deps.log.clone(), live.deps.clock.clone(), events_max).await {
-            Ok(feed) => return Ok(Some(Arc::new(feed))),
-            Err(error) if error.is_retryable() => tracing::warn!(%error, "the log cannot be reached; trying again"),
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
-            () = stopping.cancelled() => return Ok(None),
-        }
-    }
 }
 
 /// A name that no other process has.
@@ -162,20 +147,14 @@ impl Supervisor {
 
     /// Tells the log what nobody here needs any more: what every tenant that is on has dealt with.
     async fn hold(&self) -> Result<(), AudienceError> {
-        let mut least: Positions = Positions::new();
-        advance(&mut least, &self.shared.feed.positions());
+        let mut least = self.shared.feed.positions();
         for (tenant, positions) in store::positions(&self.shared.deps.db).await? {
             let is_on = tenant.parse::<TenantId>().is_ok_and(|tenant| self.shared.deps.tenants.is_on(&tenant, Module::Audience));
-            if !is_on {
-                continue;
-            }
-            for (at, position) in &mut least {
-                *position = (*position).min(positions.get(at).copied().unwrap_or(*position));
+            if is_on {
+                hold_back(&mut least, &positions);
             }
         }
-        for ((stream, partition), position) in least {
-            self.shared.deps.log.hold(stream.topic(), partition, CONSUMER, position).await?;
-        }
+        self.shared.feed.hold(CONSUMER, &least).await?;
         Ok(())
     }
 

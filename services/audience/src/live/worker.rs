@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use prost::Message;
 use roaring::RoaringBitmap;
+use segue_log::feed::advance;
 use segue_model::TenantId;
 use segue_proto::events::v1::{TransitionBatch, TransitionKind};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::LiveDeps;
 use super::audience::{Audience, Reply, Standing};
 use super::changes::{Changes, persons_of};
-use super::feed::{Delivery, Feed, Inbox, Positions, advance};
+use super::feed::{Delivery, Feed, Inbox, Positions, gap};
 use super::store::{self, TenantRow};
 use super::view::{Dirty, Holdout, View, chunk_of};
 use super::whom::Pending;
@@ -63,6 +64,8 @@ impl From<AudienceError> for Failure {
 pub(crate) struct Shared {
     pub(crate) deps: Arc<LiveDeps>,
     pub(crate) feed: Arc<Feed>,
+    /// Events that may wait in an inbox.
+    pub(crate) waiting_max: usize,
     /// Rounds at once: those who wait get their turn in order, so that no tenant starves another.
     pub(crate) rounds: Semaphore,
     /// Names this process in claims.
@@ -124,9 +127,10 @@ impl Worker {
         let until_us = now_us.saturating_add(i64::try_from(deps.config.live.lease_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
         let Some(row) = store::claim(&deps.db, &tenant, &shared.owner, now_us, until_us).await? else { return Ok(None) };
         // From here on nothing is missed; what lies before is read now.
-        let (inbox, from) = shared.feed.subscribe(&tenant);
-        let gap = shared.feed.gap(&tenant, &row.positions, &from, deps.config.live.catch_up_batches_max).await?;
-        let caught_up = gap.is_some() && !row.positions.is_empty();
+        let (inbox, from) = shared.feed.subscribe(&tenant, Inbox::new(shared.waiting_max));
+        let batches_max = deps.config.live.catch_up_batches_max;
+        let missed = gap(&shared.feed, &tenant, &row.positions, &from, batches_max, shared.waiting_max).await?;
+        let caught_up = missed.is_some() && !row.positions.is_empty();
         let (stored, dirty) = load_members(&shared, &tenant, &row).await?;
         let now = Instant::now();
         let mut worker = Worker {
@@ -155,7 +159,7 @@ impl Worker {
             row,
             inbox,
         };
-        worker.take(gap.unwrap_or_default());
+        worker.take(missed.unwrap_or_default());
         worker.adopt(stored, caught_up).await?;
         worker.learn_known().await?;
         tracing::info!(tenant = %worker.tenant, audiences = worker.audiences.len(), caught_up, "audiences are live");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
+use segue_log::feed::Followed;
 use segue_model::TenantId;
 use segue_proto::analytics::v1::LogPosition;
 use segue_proto::audience::v1::{EvaluatePersonsRequest, PersonsItem};

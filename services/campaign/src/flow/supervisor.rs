@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use segue_log::feed::{Followed, hold_back};
 use segue_model::{Module, TenantId};
 use segue_runtime::Tasks;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{CONSUMER, Feed, Positions, Stream, advance};
+use super::feed::{CONSUMER, Feed, follow};
 use super::store;
 use super::worker::{Failure, Shared, Worker};
 use crate::error::CampaignError;
@@ -38,12 +39,11 @@ pub(crate) async fn run(service: Service, tasks: Tasks, stopping: CancellationTo
         () = service.tenants.ready() => {}
         () = stopping.cancelled() => return Ok(()),
     }
-    let Some(feed) = open(&service, &stopping).await? else { return Ok(()) };
-    for stream in Stream::ALL {
-        for partition in 0..service.log.partitions() {
-            let follow = feed.clone().follow(stream, partition, stopping.clone());
-            tasks.spawn(format!("scenarios: `{}` partition {partition}", stream.topic()), follow);
-        }
+    let Some(feed) = Feed::open_once_reachable(&service.log, &service.clock, &stopping).await? else { return Ok(()) };
+    let feed = Arc::new(feed);
+    for (stream, partition) in feed.partitions() {
+        let follow = follow(feed.clone(), stream, partition, stopping.clone());
+        tasks.spawn(format!("scenarios: `{}` partition {partition}", stream.topic()), follow);
     }
     let bells = service.bells.clone();
     let mut directory = service.tenants.changes();
@@ -61,22 +61,6 @@ pub(crate) async fn run(service: Service, tasks: Tasks, stopping: CancellationTo
     }
     supervisor.stop_all().await;
     Ok(())
-}
-
-/// Opens the feed, waiting for the log to be reachable.
-async fn open(service: &Service, stopping: &CancellationToken) -> anyhow::Result<Option<Arc<Feed>>> {
-    let inputs_max = service.config.flow.round_inputs_max.saturating_mul(WAITING_ROUNDS);
-    loop {
-        match Feed::open(service.log.clone(), service.clock.clone(), inputs_max).await {
-            Ok(feed) => return Ok(Some(Arc::new(feed))),
-            Err(error) if error.is_retryable() => tracing::warn!(%error, "the log cannot be reached; trying again"),
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
-            () = stopping.cancelled() => return Ok(None),
-        }
-    }
 }
 
 /// A name that no other process has.
@@ -98,9 +82,9 @@ impl Supervisor {
         let shared = Shared {
             config: service.config.flow.clone(),
             rounds: Semaphore::new(service.config.flow.rounds_max),
+            waiting_max: service.config.flow.round_inputs_max.saturating_mul(WAITING_ROUNDS),
             whole_config: service.config,
             db: service.db,
-            log: service.log,
             clock: service.clock,
             tenants: service.tenants,
             peers: service.peers,
@@ -170,20 +154,14 @@ impl Supervisor {
 
     /// Tells the log what nobody here needs any more: what every tenant that is on has dealt with.
     async fn hold(&self) -> Result<(), CampaignError> {
-        let mut least: Positions = Positions::new();
-        advance(&mut least, &self.shared.feed.positions());
+        let mut least = self.shared.feed.positions();
         for (tenant, positions) in store::positions(&self.shared.db).await? {
             let is_on = tenant.parse::<TenantId>().is_ok_and(|tenant| self.shared.tenants.is_on(&tenant, Module::Campaign));
-            if !is_on {
-                continue;
-            }
-            for (at, position) in &mut least {
-                *position = (*position).min(positions.get(at).copied().unwrap_or(*position));
+            if is_on {
+                hold_back(&mut least, &positions);
             }
         }
-        for ((stream, partition), position) in least {
-            self.shared.log.hold(stream.topic(), partition, CONSUMER, position).await?;
-        }
+        self.shared.feed.hold(CONSUMER, &least).await?;
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use segue_store::Db;
 use segue_testkit::{TempLog, TempStore};
 use tokio::sync::{Notify, Semaphore};
 
-use super::feed::{Feed, Stream};
+use super::feed::{Feed, follow};
 use super::machine::Run;
 use super::store::runs::{self, Shown};
 use super::worker::{Failure, Shared, Worker};
@@ -131,11 +131,9 @@ impl Shop {
 
     /// A process that may work on the tenant; nobody whom it asks answers.
     async fn process(&self, owner: &str) -> Result<Arc<Shared>> {
-        let feed = Arc::new(Feed::open(self.log.clone(), Arc::new(self.clock.clone()), self.config.round_inputs_max * 2).await?);
-        for stream in Stream::ALL {
-            for partition in 0..self.log.partitions() {
-                self.tasks.spawn("reader", feed.clone().follow(stream, partition, self.tasks.stopping()));
-            }
+        let feed = Arc::new(Feed::open(self.log.clone(), Arc::new(self.clock.clone())).await?);
+        for (stream, partition) in feed.partitions() {
+            self.tasks.spawn("reader", follow(feed.clone(), stream, partition, self.tasks.stopping()));
         }
         let nobody = || remote("http://127.0.0.1:9", &ClusterToken::new("t"));
         let modules = [Module::Campaign].into_iter().collect();
@@ -143,12 +141,12 @@ impl Shop {
             config: self.config.clone(),
             whole_config: Arc::new(Config::default()),
             db: self.db.clone(),
-            log: self.log.clone(),
             clock: Arc::new(self.clock.clone()),
             tenants: TenantDirectory::fixed(vec![Tenant::new(self.tenant.clone(), modules)]),
             peers: Peers { ingest: nobody()?, identity: nobody()?, analytics: nobody()?, audience: nobody()? },
             bells: Arc::new(Bells::default()),
             feed,
+            waiting_max: self.config.round_inputs_max * 2,
             rounds: Semaphore::new(2),
             owner: owner.to_owned(),
         }))

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use segue_log::Log;
+use segue_log::feed::advance;
 use segue_model::{Clock, TenantId};
 use segue_runtime::TenantDirectory;
 use segue_store::Db;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::definitions::Definitions;
 use super::due::{DueRuns, FAILURE_PAUSE, RETRY_PAUSE};
 use super::facts::Sources;
-use super::feed::{Delivery, Feed, Inbox, Positions, advance};
+use super::feed::{Delivery, Feed, Inbox, Positions, gap};
 use super::incoming::Incoming;
 use super::schedules;
 use super::store::work::ScenarioRow;
@@ -55,12 +55,13 @@ pub(crate) struct Shared {
     pub(crate) config: FlowConfig,
     pub(crate) whole_config: Arc<crate::config::Config>,
     pub(crate) db: Db,
-    pub(crate) log: Log,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tenants: TenantDirectory,
     pub(crate) peers: Peers,
     pub(crate) bells: Arc<Bells>,
     pub(crate) feed: Arc<Feed>,
+    /// Inputs that may wait in an inbox.
+    pub(crate) waiting_max: usize,
     /// Rounds at once: those who wait get their turn in order, so that no tenant starves another.
     pub(crate) rounds: Semaphore,
     /// Names this process in claims.
@@ -107,7 +108,7 @@ impl Worker {
         let lease_us = i64::try_from(shared.config.lease_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         let claimed = store::claim(&shared.db, &tenant, &shared.owner, now_us, now_us.saturating_add(lease_us)).await?;
         let Some(row) = claimed else { return Ok(None) };
-        let (inbox, until) = shared.feed.subscribe(&tenant, Arc::default());
+        let (inbox, until) = shared.feed.subscribe(&tenant, Inbox::new(Arc::default(), shared.waiting_max));
         let now = Instant::now();
         let mut worker = Worker {
             inbox,
@@ -235,7 +236,7 @@ impl Worker {
         }
         let most = self.shared.config.round_inputs_max;
         if self.catching_up.is_none() {
-            match self.shared.feed.take(&self.inbox, most) {
+            match self.inbox.take(&self.shared.feed.positions(), most) {
                 Some(delivery) => {
                     self.take(delivery);
                     return Ok(());
@@ -244,7 +245,7 @@ impl Worker {
             }
         }
         let Some((until, _)) = &self.catching_up else { return Ok(()) };
-        let delivery = self.shared.feed.gap(&self.tenant, &self.definitions.interest, &self.read, until, most).await?;
+        let delivery = gap(&self.shared.feed, &self.tenant, &self.definitions.interest, &self.read, until, most).await?;
         if !delivery.is_cut {
             self.catching_up = None;
         }
@@ -263,7 +264,8 @@ impl Worker {
     /// Takes a new inbox, and reads by itself what comes before it.
     fn catch_up(&mut self) {
         let since = self.catching_up.as_ref().map_or_else(Instant::now, |(_, since)| *since);
-        let (inbox, until) = self.shared.feed.subscribe(&self.tenant, self.definitions.interest.clone());
+        let inbox = Inbox::new(self.definitions.interest.clone(), self.shared.waiting_max);
+        let (inbox, until) = self.shared.feed.subscribe(&self.tenant, inbox);
         self.inbox = inbox;
         self.catching_up = Some((until, since));
     }

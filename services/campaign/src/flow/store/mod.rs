@@ -6,10 +6,11 @@ pub(crate) mod runs;
 mod tests;
 pub(crate) mod work;
 
+use segue_log::feed::{entries, of_entries};
 use segue_model::TenantId;
 use segue_store::{Db, DbKind, Run as _, Tx, on_db, on_tx, on_writer};
 
-use super::feed::{Positions, Stream};
+use super::feed::Positions;
 use crate::error::CampaignError;
 use crate::store::{counter, json};
 
@@ -81,20 +82,8 @@ impl TenantRow {
 }
 
 fn positions_of(text: &str) -> Result<Positions, CampaignError> {
-    let corrupt = CampaignError::Corrupt { what: "positions" };
-    let entries: Vec<(String, u16, u64)> = serde_json::from_str(text).map_err(|_| corrupt.clone())?;
-    let stream = |name: &str| Stream::ALL.into_iter().find(|stream| stream.topic().name() == name);
-    entries
-        .into_iter()
-        .map(|(name, partition, position)| Some(((stream(&name)?, partition), position)))
-        .collect::<Option<_>>()
-        .ok_or(corrupt)
-}
-
-fn text_of(positions: &Positions) -> Result<String, CampaignError> {
-    let entries: Vec<(&str, u16, u64)> =
-        positions.iter().map(|((stream, partition), position)| (stream.topic().name(), *partition, *position)).collect();
-    json(&entries)
+    let entries = serde_json::from_str(text).ok();
+    entries.and_then(of_entries).ok_or(CampaignError::Corrupt { what: "positions" })
 }
 
 /// Claims a tenant, if nobody has a claim that lasts. With SQLite there is one process, so a claim is of one that is gone.
@@ -164,7 +153,7 @@ pub(crate) async fn next_command(tx: &mut Tx, tenant: &TenantId) -> Result<i64, 
 /// Moves a tenant on, in the transaction of everything that the round did and before it: whoever has lost the claim finds out first.
 /// [`CampaignError::Fenced`]: it is somebody else's.
 pub(crate) async fn advance(tx: &mut Tx, tenant: &TenantId, row: &TenantRow) -> Result<(), CampaignError> {
-    let positions = text_of(&row.positions)?;
+    let positions = json(&entries(&row.positions))?;
     let rows = on_tx!(tx, conn => sqlx::query(ADVANCE).bind(tenant.as_str()).bind(row.epoch).bind(positions).bind(row.numbers as i64)
         .bind(row.calls).bind(row.answered as i64).bind(row.done_us).bind(row.steps_done as i64).bind(row.rounds as i64)
         .bind(row.problem.as_str()).run(conn).await)?;

@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use segue_model::TenantId;
 use segue_store::{Db, Tx};
 
+use super::super::feed::Stream;
 use super::persons::{self, Assignment};
 use super::runs::{self, NEVER_US, Written};
 use super::work::{self, Wave, WaveBody};
-use super::{Positions, Stream, TenantRow};
+use super::{Positions, TenantRow};
 use crate::error::CampaignError;
 use crate::flow::machine::{EndReason, Run, State};
 use crate::store::{MIGRATIONS, NAMESPACE};
