@@ -14,6 +14,7 @@ use segue_store::{Db, Tx};
 use super::content::Content;
 use super::store::{self, State, Stored};
 use crate::error::{CampaignError, Kind};
+use crate::sends;
 
 /// What came of a change.
 #[derive(Debug)]
@@ -187,6 +188,7 @@ async fn start_in(
     store::mark_started(tx, tenant, &stored.id, stored.version).await?;
     store::put(tx, tenant, &stored).await?;
     store::bump(tx, tenant).await?;
+    sends::resume(tx, tenant, &stored.id, now_us).await?;
     Ok(Some(Outcome::Changed(stored)))
 }
 
@@ -279,6 +281,9 @@ async fn to_state_in(
     store::put(tx, tenant, &stored).await?;
     if stored.started_version > 0 {
         store::bump(tx, tenant).await?;
+    }
+    if state == State::Ended {
+        sends::end(tx, tenant, &stored.id, now_us).await?;
     }
     Ok(Outcome::Changed(stored))
 }

@@ -6,6 +6,7 @@
 //! | [`change`] | creating, updating, starting, pausing, ending, archiving |
 //! | [`named`], [`faults`] | what a definition names elsewhere, and everything that keeps it from being started |
 //! | [`enter`], [`calls`] | requests to enter by call, and the calls that the worker reads |
+//! | [`standing`] | where scenarios are, for whoever decides on their messages |
 //! | [`store`] | SQL of scenarios and versions |
 
 mod calls;
@@ -14,6 +15,7 @@ mod content;
 mod enter;
 mod faults;
 mod named;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use segue_runtime::{Tenant, fields, page};
 pub(crate) use self::calls::{calls, forget_calls};
 use self::change::{Outcome, Start};
 use self::content::Content;
+pub(crate) use self::standing::{Standing, standings};
 use self::store::{Stored, Version};
 pub(crate) use self::store::{changes, started, users_of};
 use crate::error::{CampaignError, Kind};
@@ -217,11 +220,12 @@ impl Service {
         Ok(EnterScenarioResponse { known: self.rung(outcome) })
     }
 
-    /// What came of a change; the worker looks at once if it was one.
+    /// What came of a change; the worker and the senders look at once if it was one.
     fn rung<T>(&self, outcome: Outcome<T>) -> T {
         match outcome {
             Outcome::Changed(after) => {
                 self.bells.flow.notify_one();
+                self.bells.sends.notify_one();
                 after
             }
             Outcome::Same(before) => before,

@@ -1,6 +1,7 @@
 //! The transactions in which decisions and results become true, a batch at a time. A send that was dropped, or that another worker holds by
 //! now, is left as it is: nothing is told of it here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use segue_store::{Tx, on_tx};
 use serde::Serialize;
 
 use super::caps::Counts;
-use super::judge::Judged;
+use super::judge::{self, Judged};
 use super::prepare::{Batch, Prepared};
 use super::row::{Address, Claimed, clean, further, stored_state};
 use super::told::{About, reason_name};
@@ -18,6 +19,7 @@ use crate::channels::Message;
 use crate::error::CampaignError;
 use crate::outbox::{self, Told};
 use crate::policies::{Checked, consent_channel};
+use crate::scenarios::{self, Standing};
 use crate::service::Service;
 use crate::store::{json, number};
 
@@ -66,7 +68,7 @@ const UNSUBSCRIBED_POSTGRES: &str = "SELECT u.person, u.time_us FROM json_array_
 
 /// What becomes of a send, in the order of the statement's columns.
 #[derive(Debug, Clone, Serialize)]
-struct Change<'c>(&'c str, i64, i64, i64, String, Option<i64>, i64, i64, bool, &'c [Address], i64, Option<i64>, String, usize);
+struct Change<'c>(&'c str, i64, i64, i64, String, Option<i64>, i64, i64, bool, Cow<'c, [Address]>, i64, Option<i64>, String, usize);
 
 /// A send that was decided to be sent: it is held, and its messages are to be given to the provider.
 #[derive(Debug)]
@@ -163,6 +165,9 @@ async fn pause(tried: u32) {
 /// Of each send: whether it goes to the provider, and if so, whether it is counted.
 async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], now_us: i64) -> Result<Vec<Option<bool>>, CampaignError> {
     let (tenant, mut tx) = (&batch.tenant, service.db.begin().await?);
+    // First, as by whoever starts or ends a scenario.
+    let named: BTreeSet<&str> = batch.sends.iter().map(|send| send.scenario.as_str()).collect();
+    let standings = scenarios::standings(&mut tx, tenant, &named).await?;
     let ours = lock(&mut tx, tenant, &batch.sends).await?;
     let unsubscribed = unsubscribed(&mut tx, batch, prepared).await?;
     let mut counts = counts(&mut tx, batch, prepared).await?;
@@ -174,15 +179,8 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
             continue;
         }
         let numbers = batch.numbers(send);
-        let (mut judged, mut checked) = (one.judged.clone(), one.checked.clone());
         let since_us = numbers.iter().filter_map(|number| unsubscribed.get(number).copied()).max();
-        if since_us.is_some() && matches!(judged, Judged::Send { .. }) {
-            checked.clear();
-            judged = batch.judge(send, since_us, now_us, &mut checked);
-            if matches!(judged, Judged::Send { .. }) {
-                checked.clone_from(&one.checked);
-            }
-        }
+        let (mut judged, mut checked) = rejudge(batch, send, one, standings.get(&send.scenario).copied(), since_us, now_us);
         let mut counted = send.counted;
         if let Judged::Send { caps } = &judged
             && !counted
@@ -195,6 +193,7 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
         }
         let person = numbers.first().copied().unwrap_or_default();
         going.push(matches!(judged, Judged::Send { .. }).then_some(counted));
+        let is_waiting = matches!(judged, Judged::Wait { .. });
         let (end, due_us) = match judged {
             Judged::Send { .. } if send.is_sent() => (End::sent(), Some(send.due_us)),
             Judged::Send { .. } => (End { state: SendState::Sending, ..End::sent() }, Some(send.due_us)),
@@ -202,6 +201,8 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
             Judged::Suppress { reason, detail } => (End::without(send, &one.addresses, reason, &detail), None),
         };
         told.extend(end.tell(send, person, kind, now_us));
+        // Of what waits the next decision makes them.
+        let addresses = if is_waiting { Cow::Owned(send.addresses()?) } else { Cow::Borrowed(one.addresses.as_slice()) };
         let added = further(&send.decisions, &checked, now_us, due_us.is_none())?;
         let count = added.lines().filter(|line| !line.is_empty()).count();
         let (kind, version) = (i64::from(i32::from(kind)), batch.policy.version.into());
@@ -216,7 +217,7 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
             kind,
             version,
             counted,
-            &one.addresses,
+            addresses,
             send.attempts,
             None,
             added,
@@ -234,6 +235,28 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
 fn waiting(send: &Claimed) -> End {
     let state = i32::try_from(send.state).ok().and_then(|state| SendState::try_from(state).ok()).unwrap_or(SendState::Planned);
     End { state, ..End::sent() }
+}
+
+/// What was judged before the transaction, as it is in it.
+fn rejudge(
+    batch: &Batch,
+    send: &Claimed,
+    one: &Prepared,
+    standing: Option<Standing>,
+    unsubscribed_us: Option<i64>,
+    now_us: i64,
+) -> (Judged, Vec<Checked>) {
+    if let Some((judged, checked)) = standing.and_then(|standing| judge::of_scenario(send, standing, now_us)) {
+        return (judged, vec![checked]);
+    }
+    if unsubscribed_us.is_some() && matches!(one.judged, Judged::Send { .. }) {
+        let mut checked = Vec::new();
+        let judged = batch.judge(send, unsubscribed_us, now_us, &mut checked);
+        if !matches!(judged, Judged::Send { .. }) {
+            return (judged, checked);
+        }
+    }
+    (one.judged.clone(), one.checked.clone())
 }
 
 /// Which of the sends are still held under this claim; nobody changes them until the transaction ends.
@@ -322,7 +345,7 @@ async fn settle_once(service: &Service, tenant: &TenantId, settled: &[Settled], 
             send.kind,
             send.policy_version,
             send.counted,
-            &ready.addresses,
+            Cow::Borrowed(ready.addresses.as_slice()),
             attempts,
             sent_us,
             added,

@@ -6,10 +6,11 @@ use segue_proto::campaign::v1::{Purpose, SendReason, SendState, SendingPolicy};
 use segue_proto::identity::v1::ConsentState;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::row::{Address, Claimed};
+use super::row::{Address, Claimed, stored_state};
 use crate::channels::{OpenChannel, Outcome};
 use crate::persons::Profile;
 use crate::policies::{self, Cap, Case, Checked, Verdict, consent_channel};
+use crate::scenarios::Standing;
 use crate::templates::Loaded;
 
 /// What a decision is made on.
@@ -77,6 +78,28 @@ pub(super) fn judge(send: &Claimed, known: &Known<'_>, now_us: i64, checked: &mu
         // Looked at once more when it is too late, so that it is said.
         Verdict::WaitUntil { time_us } => Judged::Wait { until_us: time_us.min(send.expires_us.saturating_add(1)) },
         Verdict::Suppress { reason, detail } => Judged::Suppress { reason, detail },
+    }
+}
+
+/// What becomes of a send whose scenario does not go on; None: what would become of it anyway.
+pub(super) fn of_scenario(send: &Claimed, standing: Standing, now_us: i64) -> Option<(Judged, Checked)> {
+    if now_us > send.expires_us {
+        return None;
+    }
+    match standing {
+        // Looked at when the scenario is started again (see `standing`), or once it is too late, so that it is said.
+        Standing::Paused => {
+            let detail = format!("scenario `{}` is paused", send.scenario);
+            let until_us = send.expires_us.saturating_add(1);
+            Some((Judged::Wait { until_us }, Checked { check: "scenario", outcome: "waits", detail }))
+        }
+        Standing::Ended if send.state == stored_state(SendState::Planned) => {
+            let detail = "the scenario ended before the message was sent".to_owned();
+            let checked = Checked { check: "exit", outcome: "suppressed", detail: detail.clone() };
+            Some((Judged::Suppress { reason: SendReason::Exited, detail }, checked))
+        }
+        // It is under way.
+        Standing::Ended => None,
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`lane`] | what a process knows of a channel: its rate, its concurrency, whether its provider is down |
 //! | [`deliver`] | giving messages to providers |
 //! | [`worker`] | which send comes next |
+//! | [`standing`] | what becomes of messages when their scenario is started again or ends |
 //! | [`report`] | what came back |
 //! | [`list`] | reading the ledger |
 //!
@@ -29,6 +30,7 @@ mod plan;
 mod prepare;
 mod report;
 mod row;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -37,6 +39,7 @@ mod worker;
 use segue_proto::campaign::v1::Purpose;
 
 pub(crate) use plan::{drop_of_runs, move_persons, plan};
+pub(crate) use standing::{end, resume};
 
 /// A message that a run wants sent.
 #[derive(Debug, Clone, PartialEq)]

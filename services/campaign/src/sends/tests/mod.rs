@@ -3,6 +3,7 @@
 mod coming_back;
 mod concurrent;
 mod sending;
+mod standing;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

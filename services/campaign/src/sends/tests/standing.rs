@@ -1,0 +1,121 @@
+//! Scenarios that are paused or end while messages wait, decisions made twice, and what queues until quiet hours.
+
+use segue_proto::campaign::v1::{
+    CallEntry, CreateScenarioRequest, EndScenarioRequest, EndStep, Entry, PauseScenarioRequest, Scenario, ScenarioDefinition, SendReason,
+    SendState, StartScenarioRequest, Step, entry, step,
+};
+
+use super::*;
+
+impl World {
+    /// A scenario that runs.
+    async fn scenario(&self, id: &str) {
+        let definition = ScenarioDefinition {
+            entry: Some(Entry { on: Some(entry::On::Call(CallEntry {})), only_if: None }),
+            steps: vec![Step { id: "a".to_owned(), kind: Some(step::Kind::End(EndStep {})), ..Step::default() }],
+            ..ScenarioDefinition::default()
+        };
+        let scenario = Scenario { id: id.to_owned(), name: id.to_owned(), definition: Some(definition), ..Scenario::default() };
+        self.service.create_scenario_of(&self.shop, CreateScenarioRequest { scenario: Some(scenario) }).await.expect("a good one");
+        self.start(id).await;
+    }
+
+    async fn start(&self, id: &str) {
+        let request = StartScenarioRequest { id: id.to_owned(), ..StartScenarioRequest::default() };
+        self.service.start_scenario_of(&self.shop, request).await.expect("it can be started");
+    }
+
+    async fn pause(&self, id: &str) {
+        let request = PauseScenarioRequest { id: id.to_owned(), ..PauseScenarioRequest::default() };
+        self.service.pause_scenario_of(&self.shop, request).await.expect("it runs");
+    }
+
+    async fn end(&self, id: &str) {
+        let request = EndScenarioRequest { id: id.to_owned(), ..EndScenarioRequest::default() };
+        self.service.end_scenario_of(&self.shop, request).await.expect("it runs");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_paused_scenario_is_sent_until_it_is_started_again() {
+    for world in worlds().await {
+        world.scenario("cart").await;
+        world.scenario("other").await;
+        world.provider.answers(|_, _| retry(None));
+        let tried = new_send(1, 1);
+        world.plan(std::slice::from_ref(&tried)).await;
+        world.drain().await;
+        let (planned, other) = (new_send(2, 1), NewSend { scenario: "other".to_owned(), ..new_send(3, 1) });
+        let late = NewSend { expires_us: NOW_US + 60 * SECOND_US, ..new_send(4, 1) };
+        world.plan(&[planned.clone(), other.clone(), late.clone()]).await;
+        // It is paused while a worker holds all of them.
+        world.clock.advance_us(10 * SECOND_US);
+        let taken = world.sender.take().await.expect("takes");
+        assert_eq!(taken.work.iter().map(|work| work.sends.len()).sum::<usize>(), 4);
+        world.pause("cart").await;
+        world.provider.answers(|_, _| Outcome::Sent { provider_message_id: String::new() });
+        for work in taken.work {
+            world.sender.work(work).await;
+        }
+        world.drain().await;
+        assert_eq!(world.provider.keys(), [key(&tried), key(&other)]);
+        assert_eq!((world.get(&planned).await.state(), world.get(&tried).await.state()), (SendState::Planned, SendState::Sending));
+        assert!(world.get(&planned).await.addresses.is_empty(), "to whom it goes is seen when it goes");
+        assert_eq!(world.decisions(&planned).await.last(), Some(&("scenario".to_owned(), "waits".to_owned())));
+        world.clock.advance_us(60 * SECOND_US);
+        world.drain().await;
+        let shown = world.get(&late).await;
+        assert_eq!((shown.state(), shown.reason()), (SendState::Suppressed, SendReason::TooLate));
+        assert_eq!(world.provider.keys().len(), 2);
+        world.start("cart").await;
+        world.drain().await;
+        assert_eq!((world.get(&planned).await.state(), world.get(&tried).await.state()), (SendState::Sent, SendState::Sent));
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_has_begun_to_send_is_dropped_with_its_scenario_also_of_runs_that_are_over() {
+    for world in worlds().await {
+        world.scenario("cart").await;
+        world.scenario("other").await;
+        world.provider.answers(|_, _| retry(None));
+        let begun = new_send(1, 1);
+        world.plan(std::slice::from_ref(&begun)).await;
+        world.drain().await;
+        let evening = TimeRule {
+            name: "evening".to_owned(),
+            from: "18:00".to_owned(),
+            to: "20:00".to_owned(),
+            time_zone: "Asia/Seoul".to_owned(),
+            purpose: Purpose::Advertising.into(),
+            ..TimeRule::default()
+        };
+        world.policy(Vec::new(), vec![evening]).await;
+        let (waiting, other) = (new_send(2, 1), NewSend { scenario: "other".to_owned(), ..new_send(3, 1) });
+        world.plan(&[waiting.clone(), other.clone()]).await;
+        world.drain().await;
+        let held = NewSend { purpose: Purpose::Transactional, ..new_send(4, 1) };
+        world.plan(std::slice::from_ref(&held)).await;
+        let taken = world.sender.take().await.expect("takes");
+        world.end("cart").await;
+        world.provider.answers(|_, _| Outcome::Sent { provider_message_id: String::new() });
+        for work in taken.work {
+            world.sender.work(work).await;
+        }
+        world.drain().await;
+        for send in [&waiting, &held] {
+            let shown = world.get(send).await;
+            assert_eq!((shown.state(), shown.reason(), shown.due_at), (SendState::Suppressed, SendReason::Exited, None));
+        }
+        assert_eq!(world.get(&other).await.state(), SendState::Planned);
+        world.clock.advance_us(HOUR_US);
+        world.drain().await;
+        assert_eq!(world.get(&other).await.state(), SendState::Sent);
+        assert_eq!(world.get(&begun).await.state(), SendState::Sent, "it was under way");
+        let told = world.told().await;
+        for send in [&waiting, &held] {
+            assert_eq!(told.iter().filter(|id| **id == format!("{}:suppressed", key(send))).count(), 1);
+        }
+    }
+}
+
