@@ -2,7 +2,7 @@
 //! now, is left as it is: nothing is told of it here.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use segue_model::TenantId;
@@ -55,9 +55,9 @@ const UPDATE_POSTGRES: &str = update!(
     ]
 );
 
-const LOCK_SQLITE: &str = "SELECT s.id FROM json_each($2) j CROSS JOIN send s
+const LOCK_SQLITE: &str = "SELECT s.id, s.counted, s.decisions FROM json_each($2) j CROSS JOIN send s
     WHERE s.id = j.value ->> 0 AND s.tenant = $1 AND s.claim = j.value ->> 1 AND s.due_us IS NOT NULL";
-const LOCK_POSTGRES: &str = "SELECT s.id FROM json_array_elements($2::json) j(value)
+const LOCK_POSTGRES: &str = "SELECT s.id, s.counted, s.decisions FROM json_array_elements($2::json) j(value)
     JOIN send s ON s.id = j.value ->> 0 AND s.tenant = $1 AND s.claim = (j.value ->> 1)::bigint AND s.due_us IS NOT NULL
     ORDER BY s.id FOR UPDATE OF s";
 
@@ -69,6 +69,14 @@ const UNSUBSCRIBED_POSTGRES: &str = "SELECT u.person, u.time_us FROM json_array_
 /// What becomes of a send, in the order of the statement's columns.
 #[derive(Debug, Clone, Serialize)]
 struct Change<'c>(&'c str, i64, i64, i64, String, Option<i64>, i64, i64, bool, Cow<'c, [Address]>, i64, Option<i64>, String, usize);
+
+/// What may have changed of a send since it was claimed: when nobody heard that a decision was committed, it is made once more.
+#[derive(sqlx::FromRow)]
+struct Held {
+    id: String,
+    counted: bool,
+    decisions: String,
+}
 
 /// A send that was decided to be sent: it is held, and its messages are to be given to the provider.
 #[derive(Debug)]
@@ -174,14 +182,14 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
     let kind = batch.channel.as_ref().map_or(ChannelKind::Unspecified, |channel| channel.kind);
     let (mut changes, mut told, mut going) = (Vec::new(), Vec::new(), Vec::with_capacity(prepared.len()));
     for (send, one) in batch.sends.iter().zip(prepared) {
-        if !ours.contains(&send.id) {
+        let Some(held) = ours.get(&send.id) else {
             going.push(None);
             continue;
-        }
+        };
         let numbers = batch.numbers(send);
         let since_us = numbers.iter().filter_map(|number| unsubscribed.get(number).copied()).max();
         let (mut judged, mut checked) = rejudge(batch, send, one, standings.get(&send.scenario).copied(), since_us, now_us);
-        let mut counted = send.counted;
+        let mut counted = held.counted;
         if let Judged::Send { caps } = &judged
             && !counted
             && !caps.is_empty()
@@ -203,7 +211,7 @@ async fn decide_once(service: &Service, batch: &Batch, prepared: &[Prepared], no
         told.extend(end.tell(send, person, kind, now_us));
         // Of what waits the next decision makes them.
         let addresses = if is_waiting { Cow::Owned(send.addresses()?) } else { Cow::Borrowed(one.addresses.as_slice()) };
-        let added = further(&send.decisions, &checked, now_us, due_us.is_none())?;
+        let added = further(&held.decisions, &checked, now_us, due_us.is_none())?;
         let count = added.lines().filter(|line| !line.is_empty()).count();
         let (kind, version) = (i64::from(i32::from(kind)), batch.policy.version.into());
         let (state, reason) = (stored_state(end.state), i64::from(i32::from(end.reason)));
@@ -259,12 +267,12 @@ fn rejudge(
     (one.judged.clone(), one.checked.clone())
 }
 
-/// Which of the sends are still held under this claim; nobody changes them until the transaction ends.
-async fn lock(tx: &mut Tx, tenant: &TenantId, sends: &[Claimed]) -> Result<HashSet<String>, CampaignError> {
+/// Those of the sends that are still held under this claim; nobody changes them until the transaction ends.
+async fn lock(tx: &mut Tx, tenant: &TenantId, sends: &[Claimed]) -> Result<HashMap<String, Held>, CampaignError> {
     let keys: Vec<_> = sends.iter().map(|send| (send.id.as_str(), send.claim)).collect();
     let (sql, keys) = (tx.sql(LOCK_SQLITE, LOCK_POSTGRES), json(&keys)?);
-    let ids: Vec<String> = on_tx!(tx, conn => sqlx::query_scalar(sql).bind(tenant.as_str()).bind(keys).fetch_all(conn).await)?;
-    Ok(ids.into_iter().collect())
+    let held: Vec<Held> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(keys).fetch_all(conn).await)?;
+    Ok(held.into_iter().map(|held| (held.id.clone(), held)).collect())
 }
 
 /// The numbers of the persons of those that are to be sent.

@@ -6,6 +6,8 @@ use segue_proto::campaign::v1::{
 };
 
 use super::*;
+use crate::sends::prepare::Batch;
+use crate::sends::commit;
 
 impl World {
     /// A scenario that runs.
@@ -116,6 +118,32 @@ async fn what_nobody_has_begun_to_send_is_dropped_with_its_scenario_also_of_runs
         for send in [&waiting, &held] {
             assert_eq!(told.iter().filter(|id| **id == format!("{}:suppressed", key(send))).count(), 1);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_decision_whose_commit_nobody_heard_of_is_made_again_and_counts_once() {
+    for world in worlds().await {
+        world.policy(vec![FrequencyCap { count: 1, days: 1, kinds: Vec::new() }], Vec::new()).await;
+        let (send, capped) = (new_send(1, 1), new_send(2, 1));
+        world.plan(&[send.clone(), capped.clone()]).await;
+        let work = world.sender.take().await.expect("takes").work.pop().expect("something is due");
+        let shop = &world.shop.id;
+        let batch = Batch::load(&world.service, &*world.given, shop, "mail", work.sends).await.expect("loads");
+        let mut ready = Vec::new();
+        for _ in 0..2 {
+            let prepared = batch.prepare(&world.service, NOW_US).await.expect("prepares");
+            let decided = commit::decide(&world.service, &batch, prepared, NOW_US).await.expect("decides");
+            ready.push(decided.into_iter().map(|one| one.send.id).collect::<Vec<_>>());
+        }
+        assert_eq!((ready[0].len(), &ready[0]), (1, &ready[1]));
+        let counted: Vec<i64> =
+            on_db!(&world.service.db, pool => sqlx::query_scalar("SELECT count FROM cap_count").fetch_all(pool).await).expect("reads");
+        assert_eq!(counted, [1]);
+        let sent = if ready[0][0] == key(&send) { &send } else { &capped };
+        let checks: Vec<String> = world.decisions(sent).await.into_iter().map(|decision| decision.0).collect();
+        assert_eq!(checks, ["planned", "holdout", "consent", "quiet_hours", "address", "template", "cap"]);
+        assert_eq!(world.told().await.len(), 1, "that the other is suppressed, once");
     }
 }
 
