@@ -176,6 +176,12 @@ enum Times {
     Drop { detail: String },
 }
 
+/// The first moment after one at which no rule of times keeps a message back, up to another, at which one does.
+pub(crate) fn quiet_from(policy: &SendingPolicy, case: &Case<'_>, now_us: i64, until_us: i64) -> Option<i64> {
+    let rules = policy.times.iter().filter(|rule| concerns(rule, case));
+    rules.filter_map(|rule| Quiet::of(rule, case.time_zone)?.begin_us(now_us, until_us)).min()
+}
+
 /// Waits for one quiet time after the other. At one that drops it stops waiting: what holds then is decided then.
 fn times(policy: &SendingPolicy, case: &Case<'_>, now_us: i64) -> Times {
     let rules: Vec<(&TimeRule, Quiet)> =

@@ -15,7 +15,7 @@ use segue_proto::campaign::v1::{ChannelKind, GetSendingPolicyRequest, Purpose, S
 use segue_runtime::{Tenant, fields};
 use segue_store::{Db, Run, on_db, on_writer};
 
-pub(crate) use decide::{Cap, Case, Checked, Verdict, decide};
+pub(crate) use decide::{Cap, Case, Checked, Verdict, decide, quiet_from};
 
 use crate::error::{CampaignError, Kind};
 use crate::service::Service;

@@ -37,6 +37,24 @@ impl Quiet {
         }
     }
 
+    /// The first moment after one that is not quiet, up to another, that is.
+    pub(super) fn begin_us(&self, after_us: i64, until_us: i64) -> Option<i64> {
+        let mut time_us = after_us;
+        // As for the end.
+        for _ in 0..8 {
+            let left_us = (self.from_us - local_us(time_us, self.zone)?.rem_euclid(DAY_US)).rem_euclid(DAY_US);
+            let unmoved_us = time_us.saturating_add(left_us);
+            let Some(change_us) = change_us(time_us, unmoved_us.min(until_us), self.zone) else {
+                return (unmoved_us <= until_us).then_some(unmoved_us);
+            };
+            if self.holds(change_us) {
+                return Some(change_us);
+            }
+            time_us = change_us;
+        }
+        None
+    }
+
     /// The first moment after a quiet one that is not.
     pub(super) fn end_us(&self, mut time_us: i64) -> i64 {
         // Each turn ends the rule or passes a change of the clock; no zone has more than a few of them in a day.
@@ -147,6 +165,24 @@ mod tests {
         assert_eq!(twice.end_us(us("2026-10-25T01:00:00Z")), us("2026-10-25T01:30:00Z"));
         // Moved back to before its beginning.
         assert_eq!(quiet("02:30", "08:00", berlin).end_us(us("2026-10-25T00:45:00Z")), us("2026-10-25T01:00:00Z"));
+    }
+
+    #[test]
+    fn the_beginning_of_a_rule_is_the_first_moment_that_it_holds() {
+        let (seoul, berlin) = (chrono_tz::Asia::Seoul, chrono_tz::Europe::Berlin);
+        for (rule, after, until, begins) in [
+            (quiet("21:00", "08:00", seoul), "2026-11-22T11:59:30Z", "2026-11-22T12:00:30Z", Some("2026-11-22T12:00:00Z")),
+            (quiet("21:00", "08:00", seoul), "2026-11-22T11:58:00Z", "2026-11-22T11:59:59Z", None),
+            (quiet("21:00", "08:00", seoul), "2026-11-22T23:00:00Z", "2026-11-22T23:01:00Z", None),
+            // 02:00 is 03:00: what would begin in between begins when the clock is moved, unless it has ended by then.
+            (quiet("02:30", "08:00", berlin), "2026-03-29T00:59:30Z", "2026-03-29T01:00:30Z", Some("2026-03-29T01:00:00Z")),
+            (quiet("02:10", "02:50", berlin), "2026-03-29T00:59:30Z", "2026-03-29T01:00:30Z", None),
+            // 03:00 is 02:00: it begins again.
+            (quiet("02:00", "02:30", berlin), "2026-10-25T00:59:30Z", "2026-10-25T01:00:30Z", Some("2026-10-25T01:00:00Z")),
+        ] {
+            assert!(!rule.holds(us(after)));
+            assert_eq!(rule.begin_us(us(after), us(until)), begins.map(us), "{rule:?} after {after}");
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub(super) struct Ready {
     pub(super) person: u32,
     pub(super) addresses: Vec<Address>,
     pub(super) messages: Vec<(usize, Message)>,
+    /// From then on they are to wait, however soon they were to go.
+    pub(super) quiet_from_us: Option<i64>,
 }
 
 /// What providers made of a send.
@@ -161,7 +163,8 @@ pub(super) async fn decide(service: &Service, batch: &Batch, prepared: Vec<Prepa
         if let Some(channel) = &batch.channel {
             send.kind = i64::from(i32::from(channel.kind));
         }
-        ready.push(Ready { send, person, addresses: prepared.addresses, messages: prepared.messages });
+        let quiet_from_us = batch.quiet_from(&send, now_us);
+        ready.push(Ready { send, person, addresses: prepared.addresses, messages: prepared.messages, quiet_from_us });
     }
     Ok(ready)
 }

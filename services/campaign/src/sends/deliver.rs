@@ -33,6 +33,15 @@ struct Waiting {
     answers: Vec<(usize, Option<Outcome>)>,
 }
 
+/// Until when a message may be given to its provider.
+#[derive(Clone, Copy)]
+struct Until {
+    /// The end of the hold.
+    held_us: i64,
+    /// The beginning of quiet hours.
+    quiet_us: i64,
+}
+
 /// A message, and what the provider said of each of its addresses; nothing: it was not given to it.
 type Given = (Ready, Vec<(usize, Option<Outcome>)>);
 
@@ -44,15 +53,15 @@ impl Sender {
         let mut sends = Vec::with_capacity(ready.len());
         for (at, mut one) in ready.into_iter().enumerate() {
             let messages = std::mem::take(&mut one.messages);
-            let due_us = one.send.due_us;
+            let until = Until { held_us: one.send.due_us, quiet_us: one.quiet_from_us.unwrap_or(i64::MAX) };
             sends.push(Waiting { left: messages.len(), answers: Vec::new(), ready: Some(one) });
-            jobs.extend(messages.into_iter().map(|(n, message)| (at, n, message, due_us)));
+            jobs.extend(messages.into_iter().map(|(n, message)| (at, n, message, until)));
         }
         // Once the hold of one runs out, so does that of all: the rest is not even waited for.
         let too_late = AtomicBool::new(false);
-        let calls = stream::iter(jobs).map(|(at, n, message, held_until_us)| {
+        let calls = stream::iter(jobs).map(|(at, n, message, until)| {
             let too_late = &too_late;
-            async move { (at, n, self.call(channel, lane, &message, held_until_us, too_late).await) }
+            async move { (at, n, self.call(channel, lane, &message, until, too_late).await) }
         });
         let calls = calls.buffer_unordered(self.service.config.send.concurrency_max);
         self.collect(batch, lane, sends, calls).await
@@ -101,18 +110,11 @@ impl Sender {
     }
 
     /// One request; None: it was not made, for want of time.
-    async fn call(
-        &self,
-        channel: &OpenChannel,
-        lane: &Lane,
-        message: &Message,
-        held_until_us: i64,
-        too_late: &AtomicBool,
-    ) -> Option<Outcome> {
+    async fn call(&self, channel: &OpenChannel, lane: &Lane, message: &Message, until: Until, too_late: &AtomicBool) -> Option<Outcome> {
         let is_late = || {
             let timeout_us = i64::try_from(self.service.config.send.timeout_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
             let now_us = self.service.clock.now_us();
-            now_us.saturating_add(timeout_us) > held_until_us || self.stopping.is_cancelled()
+            now_us.saturating_add(timeout_us) > until.held_us || self.stopping.is_cancelled()
         };
         if too_late.load(Ordering::Relaxed) {
             return None;
@@ -123,6 +125,10 @@ impl Sender {
         // A provider that has stopped answering meanwhile is not asked by those who still queue for it.
         if is_late() || lane.rest_until_us() > self.service.clock.now_us() {
             too_late.store(is_late(), Ordering::Relaxed);
+            return None;
+        }
+        // It queued until a time at which it is not to be sent: it is decided on once more.
+        if self.service.clock.now_us() >= until.quiet_us {
             return None;
         }
         let timeout = Duration::from_millis(self.service.config.send.timeout_ms);

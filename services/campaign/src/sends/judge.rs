@@ -65,20 +65,29 @@ pub(super) fn judge(send: &Claimed, known: &Known<'_>, now_us: i64, checked: &mu
     let Some(person) = known.person else {
         return suppress(checked, "person", SendReason::PersonGone, "identity does not know the person any more");
     };
-    let case = Case {
+    match policies::decide(known.policy, &case(send, known, channel, person, now_us), now_us, checked) {
+        Verdict::Send { caps } => Judged::Send { caps },
+        // Looked at once more when it is too late, so that it is said.
+        Verdict::WaitUntil { time_us } => Judged::Wait { until_us: time_us.min(send.expires_us.saturating_add(1)) },
+        Verdict::Suppress { reason, detail } => Judged::Suppress { reason, detail },
+    }
+}
+
+fn case<'k>(send: &Claimed, known: &Known<'_>, channel: &OpenChannel, person: &'k Profile, now_us: i64) -> Case<'k> {
+    Case {
         kind: channel.kind,
         purpose: send.purpose(),
         person,
         time_zone: person.time_zone().or_else(|| send.time_zone.parse().ok()).unwrap_or(chrono_tz::UTC),
         held_out: send.held_out,
         unsubscribed: is_unsubscribed(known, person),
-    };
-    match policies::decide(known.policy, &case, now_us, checked) {
-        Verdict::Send { caps } => Judged::Send { caps },
-        // Looked at once more when it is too late, so that it is said.
-        Verdict::WaitUntil { time_us } => Judged::Wait { until_us: time_us.min(send.expires_us.saturating_add(1)) },
-        Verdict::Suppress { reason, detail } => Judged::Suppress { reason, detail },
     }
+}
+
+/// When a rule of times begins, up to a moment, that keeps back what is decided to be sent now and is not given to its provider by then.
+pub(super) fn quiet_from(send: &Claimed, known: &Known<'_>, now_us: i64, until_us: i64) -> Option<i64> {
+    let (channel, person) = (known.channel?, known.person?);
+    policies::quiet_from(known.policy, &case(send, known, channel, person, now_us), now_us, until_us)
 }
 
 /// What becomes of a send whose scenario does not go on; None: what would become of it anyway.

@@ -74,15 +74,23 @@ impl Batch {
         known.chain(asked).collect()
     }
 
-    pub(super) fn judge(&self, send: &Claimed, unsubscribed_us: Option<i64>, now_us: i64, checked: &mut Vec<Checked>) -> Judged {
-        let known = Known {
+    fn known(&self, send: &Claimed, unsubscribed_us: Option<i64>) -> Known<'_> {
+        Known {
             policy: &self.policy,
             channel: self.channel.as_ref(),
             template: self.templates.get(&send.template).and_then(Option::as_ref),
             person: self.person(send),
             unsubscribed_us,
-        };
-        judge::judge(send, &known, now_us, checked)
+        }
+    }
+
+    pub(super) fn judge(&self, send: &Claimed, unsubscribed_us: Option<i64>, now_us: i64, checked: &mut Vec<Checked>) -> Judged {
+        judge::judge(send, &self.known(send, unsubscribed_us), now_us, checked)
+    }
+
+    /// When a rule of times begins to keep back what is sent now, before the hold ends.
+    pub(super) fn quiet_from(&self, send: &Claimed, now_us: i64) -> Option<i64> {
+        judge::quiet_from(send, &self.known(send, None), now_us, send.due_us)
     }
 
     /// Decides on every send, in order, and makes the messages of those that are to be sent.

@@ -147,3 +147,45 @@ async fn a_decision_whose_commit_nobody_heard_of_is_made_again_and_counts_once()
     }
 }
 
+#[tokio::test]
+async fn what_queues_for_its_provider_until_quiet_hours_begin_waits_for_their_end() {
+    for world in worlds().await {
+        let night = TimeRule {
+            name: "night".to_owned(),
+            from: "19:01".to_owned(),
+            to: "20:00".to_owned(),
+            time_zone: "Asia/Seoul".to_owned(),
+            purpose: Purpose::Advertising.into(),
+            ..TimeRule::default()
+        };
+        world.policy(Vec::new(), vec![night]).await;
+        // The second goes when the first has gone, as seldom as the channel allows; by then the clock shows 19:01:05.
+        world.channel("mail", ChannelKind::Email, |channel| channel.rate_per_second = 5);
+        world.clock.set_us(NOW_US + 40 * SECOND_US);
+        let clock = world.clock.clone();
+        world.provider.answers(move |_, _| {
+            clock.set_us(NOW_US + 65 * SECOND_US);
+            Outcome::Sent { provider_message_id: String::new() }
+        });
+        let ads = [new_send(1, 1), new_send(2, 1)];
+        world.plan(&ads).await;
+        world.drain().await;
+        assert_eq!(world.provider.keys().len(), 1);
+        let mut states = Vec::new();
+        for ad in &ads {
+            let shown = world.get(ad).await;
+            states.push((shown.state(), shown.due_at));
+        }
+        states.sort_by_key(|(_, due_at)| due_at.is_some());
+        let end = crate::store::timestamp(NOW_US + HOUR_US);
+        assert_eq!((states[0], states[1].1), ((SendState::Sent, None), Some(end)));
+        let order = NewSend { purpose: Purpose::Transactional, ..new_send(3, 1) };
+        world.plan(std::slice::from_ref(&order)).await;
+        world.drain().await;
+        assert_eq!(world.get(&order).await.state(), SendState::Sent);
+        world.clock.set_us(NOW_US + HOUR_US);
+        world.drain().await;
+        assert_eq!(world.provider.keys().len(), 3);
+    }
+}
+
