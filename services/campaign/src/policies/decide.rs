@@ -229,7 +229,8 @@ fn concerns(rule: &TimeRule, case: &Case<'_>) -> bool {
 }
 
 fn caps(policy: &SendingPolicy, case: &Case<'_>, now_us: i64) -> Vec<Cap> {
-    if !case.is_advertising() {
+    // Webhooks have no purpose; caps that name them mean them.
+    if !case.is_advertising() && case.kind != ChannelKind::Webhook {
         return Vec::new();
     }
     let Some(day) = day(now_us, case.time_zone) else { return Vec::new() };

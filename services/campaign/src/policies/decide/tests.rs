@@ -181,6 +181,11 @@ fn caps_count_calendar_days_of_the_persons_zone() {
     assert_eq!(caps_of(chrono_tz::Pacific::Kiritimati, "2026-11-22T10:00:00Z", ChannelKind::Apns), expected);
     assert_eq!(caps_of(chrono_tz::America::Los_Angeles, "2026-11-24T07:59:59Z", ChannelKind::Fcm), expected);
     assert!(caps_of(chrono_tz::UTC, NOON, ChannelKind::Webhook).is_empty());
+    let of_webhooks = FrequencyCap { count: 1, days: 1, kinds: vec![ChannelKind::Webhook.into()] };
+    let webhooks = SendingPolicy { caps: vec![of_webhooks, policy.caps[0].clone()], ..SendingPolicy::default() };
+    let hook = Case { kind: ChannelKind::Webhook, purpose: Purpose::Transactional, ..case(&asked) };
+    let Verdict::Send { caps } = verdict(&webhooks, &hook, NOON) else { panic!("nothing keeps it back") };
+    assert_eq!(caps.iter().map(|cap| cap.counter.as_str()).collect::<Vec<_>>(), ["webhook"], "who names webhooks means them");
     let order = Case { purpose: Purpose::Transactional, ..case(&asked) };
     assert_eq!(verdict(&policy, &order, NOON), Verdict::Send { caps: Vec::new() }, "what was ordered is not capped");
 }
@@ -277,7 +282,7 @@ fn reference(policy: &SendingPolicy, case: &Case<'_>, now_us: i64) -> Verdict {
     let day = i64::from(local.num_days_from_ce()) - 719_163;
     let every = "email,fcm,apns,sms,kakao,in_app";
     let mut caps = Vec::new();
-    for cap in policy.caps.iter().filter(|_| ads) {
+    for cap in policy.caps.iter().filter(|_| ads || case.kind == ChannelKind::Webhook) {
         let mut kinds: Vec<ChannelKind> = cap.kinds().collect();
         kinds.sort_by_key(|kind| *kind as i32);
         let capped = if kinds.is_empty() { case.kind != ChannelKind::Webhook } else { kinds.contains(&case.kind) };
