@@ -80,7 +80,7 @@ fn case<'k>(send: &Claimed, known: &Known<'_>, channel: &OpenChannel, person: &'
         person,
         time_zone: person.time_zone().or_else(|| send.time_zone.parse().ok()).unwrap_or(chrono_tz::UTC),
         held_out: send.held_out,
-        unsubscribed: is_unsubscribed(known, person),
+        unsubscribed: is_unsubscribed(known, person, now_us),
     }
 }
 
@@ -112,8 +112,8 @@ pub(super) fn of_scenario(send: &Claimed, standing: Standing, now_us: i64) -> Op
     }
 }
 
-/// Unsubscribing holds until the person grants advertising on the channel later.
-fn is_unsubscribed(known: &Known<'_>, person: &Profile) -> bool {
+/// Unsubscribing holds until the person grants advertising on the channel later: what a clock elsewhere dates to the future is not later.
+fn is_unsubscribed(known: &Known<'_>, person: &Profile, now_us: i64) -> bool {
     let (Some(unsubscribed_us), Some(channel)) = (known.unsubscribed_us, known.channel.and_then(|channel| consent_channel(channel.kind)))
     else {
         return false;
@@ -123,7 +123,7 @@ fn is_unsubscribed(known: &Known<'_>, person: &Profile) -> bool {
         .filter(|consent| consent.state() == ConsentState::Granted)
         .and_then(|consent| consent.time)
         .map(|at| at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos / 1_000)));
-    granted_us.is_none_or(|granted_us| granted_us <= unsubscribed_us)
+    granted_us.is_none_or(|granted_us| granted_us <= unsubscribed_us || granted_us > now_us)
 }
 
 /// Where a message goes: the first time what the person has now, afterwards the same addresses (their numbers are in the keys by which

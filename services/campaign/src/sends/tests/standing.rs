@@ -189,3 +189,21 @@ async fn what_queues_for_its_provider_until_quiet_hours_begin_waits_for_their_en
     }
 }
 
+#[tokio::test]
+async fn a_grant_that_is_dated_to_the_future_does_not_outlast_unsubscribing() {
+    for world in worlds().await {
+        let first = new_send(1, 1);
+        let mut early = person(1);
+        early.consents[0].time = Some(crate::store::timestamp(NOW_US + 1_000 * HOUR_US));
+        world.given.persons.lock().insert(1, Arc::new(early));
+        world.plan(std::slice::from_ref(&first)).await;
+        world.drain().await;
+        assert_eq!(world.get(&first).await.state(), SendState::Sent);
+        world.run("INSERT INTO unsubscribed (tenant, person, channel, time_us) VALUES ('shop', 1, 'email', 1748426400000000)").await;
+        let second = new_send(2, 1);
+        world.plan(std::slice::from_ref(&second)).await;
+        world.drain().await;
+        assert_eq!(world.get(&second).await.reason(), SendReason::Unsubscribed);
+    }
+}
+
