@@ -111,6 +111,7 @@ pub(crate) async fn merge(
     let ended: Vec<Written<'_>> = ended.iter().map(|run| Written { run, goals_until_us: run.entered_us }).collect();
     runs::put(&mut tx, tenant, &ended).await?;
     if !unmerged.is_empty() {
+        sends::unmerge_persons(&mut tx, tenant, &unmerged).await?;
         persons::unmerge(&mut tx, tenant, &unmerged).await?;
     }
     persons::merge(&mut tx, tenant, &pairs).await?;

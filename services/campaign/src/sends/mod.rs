@@ -38,7 +38,7 @@ mod worker;
 
 use segue_proto::campaign::v1::Purpose;
 
-pub(crate) use plan::{drop_of_runs, move_persons, plan};
+pub(crate) use plan::{drop_of_runs, move_persons, plan, unmerge_persons};
 pub(crate) use standing::{end, resume};
 
 /// A message that a run wants sent.

@@ -79,6 +79,17 @@ const FORGET_UNSUBSCRIBED_SQLITE: &str = "DELETE FROM unsubscribed WHERE tenant 
 const FORGET_UNSUBSCRIBED_POSTGRES: &str =
     "DELETE FROM unsubscribed WHERE tenant = $1 AND person = ANY (SELECT (value ->> 0)::bigint FROM json_array_elements($2::json))";
 
+// What somebody unsubscribed from while they were taken for another holds for both.
+const UNMERGE_UNSUBSCRIBED_SQLITE: &str = "INSERT INTO unsubscribed (tenant, person, channel, time_us)
+    SELECT $1, m.person, u.channel, u.time_us FROM json_each($2) k CROSS JOIN flow_merged m CROSS JOIN unsubscribed u
+    WHERE m.tenant = $1 AND m.person = k.value AND u.tenant = $1 AND u.person = m.into_person
+    ON CONFLICT (tenant, person, channel) DO UPDATE SET time_us = MAX(time_us, excluded.time_us)";
+const UNMERGE_UNSUBSCRIBED_POSTGRES: &str = "INSERT INTO unsubscribed (tenant, person, channel, time_us)
+    SELECT $1, m.person, u.channel, u.time_us FROM json_array_elements_text($2::json) k
+        JOIN flow_merged m ON m.tenant = $1 AND m.person = k.value::bigint
+        JOIN unsubscribed u ON u.tenant = $1 AND u.person = m.into_person
+    ON CONFLICT (tenant, person, channel) DO UPDATE SET time_us = GREATEST(unsubscribed.time_us, excluded.time_us)";
+
 /// Writes sends down; one that is there already stays as it is. Whoever commits rings `Bells::sends` afterwards.
 pub(crate) async fn plan(tx: &mut Tx, tenant: &TenantId, sends: &[NewSend]) -> Result<(), CampaignError> {
     let mut ids: Vec<(String, &NewSend)> =
@@ -216,6 +227,15 @@ pub(crate) async fn move_persons(tx: &mut Tx, tenant: &TenantId, merged: &[(u32,
             on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(moves.as_str()).run(conn).await)?;
         }
         caps::move_persons(tx, tenant, &moves).await?;
+    }
+    Ok(())
+}
+
+/// Persons who are their own again, in the transaction that forgets into whom they were merged. Their sends stay with the survivor.
+pub(crate) async fn unmerge_persons(tx: &mut Tx, tenant: &TenantId, persons: &[u32]) -> Result<(), CampaignError> {
+    for some in persons.chunks(AT_ONCE) {
+        let (sql, persons) = (tx.sql(UNMERGE_UNSUBSCRIBED_SQLITE, UNMERGE_UNSUBSCRIBED_POSTGRES), json(some)?);
+        on_tx!(tx, conn => sqlx::query(sql).bind(tenant.as_str()).bind(persons).run(conn).await)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use segue_proto::campaign::v1::{
 
 use super::*;
 use crate::sends::prepare::Batch;
-use crate::sends::commit;
+use crate::sends::{commit, unmerge_persons};
 
 impl World {
     /// A scenario that runs.
@@ -186,6 +186,34 @@ async fn what_queues_for_its_provider_until_quiet_hours_begin_waits_for_their_en
         world.clock.set_us(NOW_US + HOUR_US);
         world.drain().await;
         assert_eq!(world.provider.keys().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn who_unsubscribed_while_they_were_taken_for_another_is_not_messaged_as_themselves_either() {
+    for world in worlds().await {
+        let send = new_send(1, 2);
+        world.plan(std::slice::from_ref(&send)).await;
+        world.drain().await;
+        world.run("INSERT INTO flow_merged (tenant, person, into_person) VALUES ('shop', 1, 2), ('cafe', 3, 2)").await;
+        let report = crate::sends::Report {
+            send: key(&send),
+            address: 0,
+            kind: crate::sends::ReportKind::Unsubscribed,
+            time_us: NOW_US,
+            detail: String::new(),
+        };
+        assert!(world.service.report(&world.shop.id, &report).await.expect("notes"));
+        let mut tx = world.service.db.begin().await.expect("begins");
+        unmerge_persons(&mut tx, &world.shop.id, &[1, 3]).await.expect("copies");
+        tx.commit().await.expect("commits");
+        let sends = [new_send(2, 1), new_send(3, 2), new_send(4, 3)];
+        world.plan(&sends).await;
+        world.drain().await;
+        let reasons = [SendReason::Unsubscribed, SendReason::Unsubscribed, SendReason::Unspecified];
+        for (send, reason) in sends.iter().zip(reasons) {
+            assert_eq!(world.get(send).await.reason(), reason, "person {}", send.person);
+        }
     }
 }
 
