@@ -1,5 +1,7 @@
 //! Scenarios that are paused or end while messages wait, decisions made twice, and what queues until quiet hours.
 
+use std::time::{Duration, Instant};
+
 use segue_proto::campaign::v1::{
     CallEntry, CreateScenarioRequest, EndScenarioRequest, EndStep, Entry, PauseScenarioRequest, Scenario, ScenarioDefinition, SendReason,
     SendState, StartScenarioRequest, Step, entry, step,
@@ -7,7 +9,7 @@ use segue_proto::campaign::v1::{
 
 use super::*;
 use crate::sends::prepare::Batch;
-use crate::sends::{commit, unmerge_persons};
+use crate::sends::{commit, unmerge_persons, worker};
 
 impl World {
     /// A scenario that runs.
@@ -235,3 +237,34 @@ async fn a_grant_that_is_dated_to_the_future_does_not_outlast_unsubscribing() {
     }
 }
 
+#[tokio::test]
+async fn a_channel_gets_as_many_messages_a_second_as_it_allows_and_holds_up_no_other() {
+    const RATE: usize = 20;
+    for world in worlds().await {
+        world.channel("mail", ChannelKind::Email, |channel| channel.rate_per_second = RATE as u32);
+        let (mails, pushes): (Arc<Mutex<Vec<Instant>>>, Arc<Mutex<Vec<Instant>>>) = Default::default();
+        let (noted, noted_too) = (mails.clone(), pushes.clone());
+        world.provider.answers(move |message, _| {
+            let of_kind = if message.parts.contains_key("title") { &noted_too } else { &noted };
+            of_kind.lock().push(Instant::now());
+            Outcome::Sent { provider_message_id: String::new() }
+        });
+        let sends: Vec<NewSend> = (0..60).flat_map(|run| [new_send(run, 1), by_push(new_send(100 + run, 2))]).collect();
+        world.plan(&sends).await;
+        let (tasks, began) = (Tasks::new(), Instant::now());
+        let sender = Sender::new(world.service.clone(), world.given.clone(), tasks.stopping());
+        tasks.spawn("messages", worker::run(sender, tasks.clone()));
+        let until = began + Duration::from_secs(30);
+        while (mails.lock().len() < 60 || pushes.lock().len() < 120) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tasks.stop(Duration::from_secs(10)).await.expect("stops");
+        let (mails, pushes) = (mails.lock().clone(), pushes.lock().clone());
+        assert_eq!((mails.len(), pushes.len()), (60, 120));
+        for (at, moment) in mails.iter().enumerate() {
+            let (after, least) = (moment.duration_since(began), Duration::from_secs(1) / RATE as u32 * at as u32);
+            assert!(after + Duration::from_millis(5) >= least, "the {at}th after {after:?}");
+        }
+        assert!(pushes[119] < mails[59], "what has no rate does not wait");
+    }
+}
