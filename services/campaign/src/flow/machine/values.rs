@@ -43,6 +43,8 @@ fn json_of_item(item: &Item) -> Map<String, Json> {
         item.properties.iter().filter(|(_, value)| value.kind.is_some()).map(|(name, value)| (name.clone(), json_of(value))).collect();
     let texts = [
         ("item_id", &item.item_id),
+        ("name", &item.name),
+        // As filters call it.
         ("item_name", &item.name),
         ("brand", &item.brand),
         ("variant", &item.variant),

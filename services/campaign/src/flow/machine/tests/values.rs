@@ -47,8 +47,9 @@ fn an_event_is_its_properties_and_items() {
     let entered = entered_by(&bought);
     assert_eq!((entered.name.as_str(), entered.time_us, entered.message_id.as_str()), ("df_purchase", 5, "m1"));
     assert_eq!(serde_json::Value::from(entered.properties.clone()), json!({"plan": "gold", "both": "known", "free": "x"}));
-    let item =
-        json!({"item_id": "i1", "item_name": "Pram", "price": 199.9, "quantity": 2, "categories": ["baby", "prams"], "colour": "red"});
+    let item = json!({
+        "item_id": "i1", "name": "Pram", "item_name": "Pram", "price": 199.9, "quantity": 2, "categories": ["baby", "prams"], "colour": "red",
+    });
     assert_eq!(entered.items, [item]);
     let text = serde_json::to_string(&entered).expect("JSON");
     assert_eq!(serde_json::from_str::<Entered>(&text).expect("the same"), entered);
