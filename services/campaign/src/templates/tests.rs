@@ -71,6 +71,20 @@ fn json_parts_write_what_is_filled_in_as_json() {
 }
 
 #[test]
+fn numbers_are_numbers_however_they_were_stored() {
+    // As runs and sends are stored, and read back with every digit.
+    let stored = r#"{"event": {"items": [{"name": "Pram", "price": 199.9, "quantity": 2}, {"name": "Hat", "price": 12000, "quantity": 1}]},
+        "points": 1.5, "large": 9007199254740993}"#;
+    let values = serde_json::from_str(stored).expect("JSON");
+    let text = "{% for item in event.items %}{{ item.name }} {{ item.price }} {{ item.price * item.quantity }} \
+        {% if item.price > 1000 %}dear{% endif %};{% endfor %} {{ points + 1 }} {{ large }} {{ event.items[1].price|money('KRW') }}";
+    let filled = filled(ChannelKind::Sms, &[("text", text)], &values);
+    assert_eq!(filled["text"], "Pram 199.9 399.8 ;Hat 12000 12000 dear; 2.5 9007199254740993 ₩12,000");
+    let body = self::filled(ChannelKind::Webhook, &[("body", "{\"price\": {{ event.items[0].price }}}")], &values);
+    assert_eq!(body["body"], r#"{"price": 199.9}"#);
+}
+
+#[test]
 fn nothing_that_is_filled_in_begins_another_header() {
     let evil = "a\r\nBcc: all@shop.example\u{0}\u{85}\u{2028}b\tc";
     let lines = [
