@@ -58,13 +58,14 @@ impl Service {
         }
         let Some(Token::Callback { channel }) = self.links.read(&tenant.id, token).await? else { return Ok(unknown()) };
         let Some(secret) = self.channels.signing_secret(&tenant.id, &channel).await? else { return Ok(unknown()) };
-        self.take_reports(tenant, &secret, request).await
+        self.take_reports(tenant, &channel, &secret, request).await
     }
 
-    /// Takes reports that are signed with this secret.
+    /// Takes reports about messages of a channel that are signed with its secret.
     pub(super) async fn take_reports(
         &self,
         tenant: &Tenant,
+        channel: &str,
         secret: &str,
         request: &FollowRequest,
     ) -> Result<FollowResponse, CampaignError> {
@@ -77,16 +78,20 @@ impl Service {
             Err(why) => return Ok(fault(400, "UNREADABLE", &why)),
         };
         let (events, mut new) = (reports.len(), 0_u64);
-        for report in reports {
+        for mut report in reports {
             // What has no id of ours was not sent by us: a test of the adapter, perhaps.
             if Place::new(&report.send, report.address).is_none() {
                 continue;
             }
             if report.kind == ReportKind::Unsubscribed {
-                let is_new = self.unsubscribe(tenant, &report.send, report.address, BY_CALLBACK).await?;
+                // Clocks differ by a little: whoever says no just now says it after whatever was said before.
+                if now_us.saturating_sub(report.time_us) <= TOLERANCE_S * 1_000_000 {
+                    report.time_us = now_us;
+                }
+                let is_new = self.unsubscribe(tenant, &report, Some(channel), BY_CALLBACK).await?;
                 new += u64::from(is_new.unwrap_or(false));
             } else {
-                new += u64::from(self.report(&tenant.id, &report).await?);
+                new += u64::from(self.report_by(&tenant.id, channel, &report).await?);
             }
         }
         if new > 0 {

@@ -54,10 +54,14 @@ impl Service {
                 Ok(found)
             }
             ("GET" | "HEAD", Token::Unsubscribe(_)) => Ok(answer(200, HTML, page::ask_to_unsubscribe())),
-            ("POST", Token::Unsubscribe(place)) => match self.unsubscribe(tenant, &place.send(), place.address.into(), BY_LINK).await? {
-                Some(_) => Ok(answer(200, HTML, page::unsubscribed())),
-                None => Ok(not_found()),
-            },
+            ("POST", Token::Unsubscribe(place)) => {
+                let time_us = self.clock.now_us();
+                let (send, address, kind, detail) = (place.send(), place.address.into(), ReportKind::Unsubscribed, BY_LINK.to_owned());
+                match self.unsubscribe(tenant, &Report { send, address, kind, time_us, detail }, None, BY_LINK).await? {
+                    Some(_) => Ok(answer(200, HTML, page::unsubscribed())),
+                    None => Ok(not_found()),
+                }
+            }
             (_, Token::Open(_) | Token::Click(..) | Token::Unsubscribe(_)) => Ok(answer(405, HTML, page::not_found())),
             (_, Token::Callback { .. } | Token::Inbox { .. }) => Ok(not_found()),
         }
@@ -77,29 +81,28 @@ impl Service {
         }
     }
 
-    /// Durable when this returns; whether it was not known before. None: there is no such message.
+    /// Durable when this returns; whether it was not known before. None: there is no such message, or none of the channel that says so.
     pub(super) async fn unsubscribe(
         &self,
         tenant: &Tenant,
-        send: &str,
-        address: usize,
+        report: &Report,
+        by: Option<&str>,
         source: &'static str,
     ) -> Result<Option<bool>, CampaignError> {
-        let message = match self.get_send_of(tenant, GetSendRequest { id: send.to_owned() }).await {
+        let message = match self.get_send_of(tenant, GetSendRequest { id: report.send.clone() }).await {
+            Ok(message) if by.is_some_and(|by| by != message.channel) => return Ok(None),
             Ok(message) => message,
             Err(CampaignError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let time_us = self.clock.now_us();
         // First, so that a repetition after a failure finds both undone or does both again.
         if let Some(channel) = consent_channel(message.kind()) {
-            let told = Told::Consent { person: message.person, channel, time_us, source, proof: send.to_owned() };
+            let told = Told::Consent { person: message.person, channel, time_us: report.time_us, source, proof: message.id };
             let mut tx = self.db.begin().await?;
             outbox::put(&mut tx, &tenant.id, &[told]).await?;
             tx.commit().await?;
         }
-        let report = Report { send: send.to_owned(), address, kind: ReportKind::Unsubscribed, time_us, detail: source.to_owned() };
-        let is_new = self.report(&tenant.id, &report).await?;
+        let is_new = self.report(&tenant.id, report).await?;
         self.bells.outbox.notify_one();
         Ok(Some(is_new))
     }

@@ -92,6 +92,10 @@ impl World {
         (answer.status, serde_json::from_slice(&answer.body).expect("JSON"))
     }
 
+    async fn run_sql(&self, sql: &'static str) {
+        on_writer!(self.service.db, pool => sqlx::query(sql).run(pool).await).expect("changed");
+    }
+
     async fn count(&self, sql: &'static str) -> i64 {
         on_db!(self.service.db, pool => sqlx::query_scalar(sql).fetch_one(pool).await).expect("counted")
     }
@@ -182,7 +186,7 @@ async fn a_providers_report_is_taken_when_it_is_signed_and_whole() {
         let now_s = NOW_US / SECOND_US;
         let report = async |body: &str, headers| {
             let request = FollowRequest { method: "POST".to_owned(), path: String::new(), body: body.as_bytes().to_vec(), headers };
-            let answer = world.service.take_reports(&world.shop, SECRET, &request).await.expect("an answer");
+            let answer = world.service.take_reports(&world.shop, "mail", SECRET, &request).await.expect("an answer");
             (answer.status, serde_json::from_slice::<Value>(&answer.body).expect("JSON"))
         };
         let body = json!({ "events": [
@@ -194,6 +198,12 @@ async fn a_providers_report_is_taken_when_it_is_signed_and_whole() {
         .to_string();
         assert_eq!(report(&body, signed("m", now_s, b"another")).await.0, 401);
         assert_eq!(report(&body, signed("m", now_s - 301, body.as_bytes())).await.0, 401);
+        // The provider of another channel knows nothing of it.
+        let headers = signed("m", now_s, body.as_bytes());
+        let request = FollowRequest { method: "POST".to_owned(), path: String::new(), body: body.clone().into(), headers };
+        let answer = world.service.take_reports(&world.shop, "sms", SECRET, &request).await.expect("an answer");
+        let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!((&answer["events"], &answer["new"]), (&json!(4), &json!(0)));
         assert_eq!(world.count("SELECT count(*) FROM outbox").await, 0);
         for new in [2, 0] {
             let (status, answer) = report(&body, signed("m", now_s, body.as_bytes())).await;
@@ -202,6 +212,13 @@ async fn a_providers_report_is_taken_when_it_is_signed_and_whole() {
         let delivered = crate::store::timestamp(NOW_US - 60 * SECOND_US);
         assert_eq!(world.shown(&send).await.delivered_at, Some(delivered));
         assert_eq!(world.count("SELECT count(*) FROM unsubscribed").await, 1);
+        // It is of now unless it is older than clocks may differ; a report that comes late is of when it was.
+        let since = "SELECT time_us FROM unsubscribed";
+        assert_eq!(world.count(since).await, NOW_US);
+        world.run_sql("UPDATE unsubscribed SET time_us = 0").await;
+        let body = json!({ "events": [{ "id": send, "type": "unsubscribed", "time": "2025-05-28T09:00:00Z" }] }).to_string();
+        assert_eq!(report(&body, signed("m", now_s, body.as_bytes())).await.0, 200);
+        assert_eq!(world.count(since).await, NOW_US - 3_600 * SECOND_US);
         let (status, answer) = report("{}", signed("m", now_s, b"{}")).await;
         assert_eq!((status, &answer["code"]), (400, &json!("UNREADABLE")));
         // A channel that is not there any more, and a link that is none of a channel.

@@ -14,9 +14,9 @@ use crate::service::Service;
 use crate::store::{json, number};
 
 const FIND_SQLITE: &str =
-    "SELECT scenario, step, variant, person, kind, state, addresses, decisions FROM send WHERE id = $2 AND tenant = $1";
-const FIND_POSTGRES: &str =
-    "SELECT scenario, step, variant, person, kind, state, addresses, decisions FROM send WHERE id = $2 AND tenant = $1 FOR UPDATE";
+    "SELECT scenario, step, variant, person, channel, kind, state, addresses, decisions FROM send WHERE id = $2 AND tenant = $1";
+const FIND_POSTGRES: &str = "SELECT scenario, step, variant, person, channel, kind, state, addresses, decisions FROM send
+    WHERE id = $2 AND tenant = $1 FOR UPDATE";
 const REMEMBER: &str = "INSERT INTO send_report (tenant, send, address, kind) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 const NOTE: &str = "UPDATE send SET delivered_us = COALESCE(delivered_us, CAST($3 AS BIGINT)),
         opened_us = COALESCE(opened_us, CAST($4 AS BIGINT)), clicked_us = COALESCE(clicked_us, CAST($5 AS BIGINT)),
@@ -32,6 +32,7 @@ struct Found {
     step: String,
     variant: String,
     person: i64,
+    channel: String,
     kind: i64,
     state: i64,
     addresses: String,
@@ -63,9 +64,18 @@ impl ReportKind {
 impl Service {
     /// Notes what came back, and tells it as an event, once. False: it was known, or there is no such message.
     pub(crate) async fn report(&self, tenant: &TenantId, report: &Report) -> Result<bool, CampaignError> {
+        self.note_report(tenant, report, None).await
+    }
+
+    /// The same, said by the provider of a channel: of other channels it knows nothing.
+    pub(crate) async fn report_by(&self, tenant: &TenantId, channel: &str, report: &Report) -> Result<bool, CampaignError> {
+        self.note_report(tenant, report, Some(channel)).await
+    }
+
+    async fn note_report(&self, tenant: &TenantId, report: &Report, by: Option<&str>) -> Result<bool, CampaignError> {
         let mut tx = self.db.begin().await?;
         let now_us = self.clock.now_us();
-        let is_new = note(&mut tx, tenant, report, now_us).await?;
+        let is_new = note(&mut tx, tenant, report, by, now_us).await?;
         tx.commit().await?;
         if is_new {
             self.bells.outbox.notify_one();
@@ -74,11 +84,11 @@ impl Service {
     }
 }
 
-async fn note(tx: &mut Tx, tenant: &TenantId, report: &Report, now_us: i64) -> Result<bool, CampaignError> {
+async fn note(tx: &mut Tx, tenant: &TenantId, report: &Report, by: Option<&str>, now_us: i64) -> Result<bool, CampaignError> {
     let sql = tx.sql(FIND_SQLITE, FIND_POSTGRES);
     let found: Option<Found> = on_tx!(tx, conn => sqlx::query_as(sql)
         .bind(tenant.as_str()).bind(report.send.as_str()).fetch_optional(conn).await)?;
-    let Some(found) = found else { return Ok(false) };
+    let Some(found) = found.filter(|found| by.is_none_or(|by| by == found.channel)) else { return Ok(false) };
     // What was never given to a provider cannot have come back.
     let has_gone = [SendState::Sending, SendState::Sent, SendState::Failed].map(|state| i64::from(i32::from(state))).contains(&found.state);
     let mut addresses = addresses(&found.addresses)?;
