@@ -1,7 +1,7 @@
 //! What came back about a message: noted in the ledger and told as an event, once.
 
 use segue_model::TenantId;
-use segue_proto::campaign::v1::{ChannelKind, SendState};
+use segue_proto::campaign::v1::{ChannelKind, SendReason, SendState};
 use segue_store::{Run, Tx, on_tx};
 
 use super::row::{addresses, clean, further};
@@ -14,8 +14,8 @@ use crate::service::Service;
 use crate::store::{json, number};
 
 const FIND_SQLITE: &str =
-    "SELECT scenario, step, variant, person, channel, kind, state, addresses, decisions FROM send WHERE id = $2 AND tenant = $1";
-const FIND_POSTGRES: &str = "SELECT scenario, step, variant, person, channel, kind, state, addresses, decisions FROM send
+    "SELECT scenario, step, variant, person, channel, kind, state, due_us, addresses, decisions FROM send WHERE id = $2 AND tenant = $1";
+const FIND_POSTGRES: &str = "SELECT scenario, step, variant, person, channel, kind, state, due_us, addresses, decisions FROM send
     WHERE id = $2 AND tenant = $1 FOR UPDATE";
 const REMEMBER: &str = "INSERT INTO send_report (tenant, send, address, kind) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 const NOTE: &str = "UPDATE send SET delivered_us = COALESCE(delivered_us, CAST($3 AS BIGINT)),
@@ -23,6 +23,7 @@ const NOTE: &str = "UPDATE send SET delivered_us = COALESCE(delivered_us, CAST($
         unsubscribed_us = COALESCE(unsubscribed_us, CAST($6 AS BIGINT)), addresses = $7,
         decisions = decisions || $8, decision_count = decision_count + $9
     WHERE id = $2 AND tenant = $1";
+const FAIL: &str = "UPDATE send SET state = $3, reason = $4, reason_detail = $5 WHERE id = $2 AND tenant = $1";
 const UNSUBSCRIBE: &str = "INSERT INTO unsubscribed (tenant, person, channel, time_us) VALUES ($1, $2, $3, $4)
     ON CONFLICT (tenant, person, channel) DO UPDATE SET time_us = excluded.time_us WHERE unsubscribed.time_us < excluded.time_us";
 
@@ -35,6 +36,7 @@ struct Found {
     channel: String,
     kind: i64,
     state: i64,
+    due_us: Option<i64>,
     addresses: String,
     decisions: String,
 }
@@ -113,6 +115,7 @@ async fn note(tx: &mut Tx, tenant: &TenantId, report: &Report, by: Option<&str>,
         address.state = SendState::Failed.into();
         address.error = clean(&report.detail);
     }
+    let failed = i64::from(i32::from(SendState::Failed));
     let detail = match address.value.is_empty() {
         true => report.detail.clone(),
         false => format!("`{}`: {}", address.value, report.detail),
@@ -121,6 +124,13 @@ async fn note(tx: &mut Tx, tenant: &TenantId, report: &Report, by: Option<&str>,
     let added = further(&found.decisions, &checked, time_us, true)?;
     let first = |kind: ReportKind| (report.kind == kind).then_some(time_us);
     let count = i64::from(!added.is_empty());
+    // What its provider took and then could not deliver, to nobody, has failed after all.
+    let has_failed = addresses.iter().all(|address| i64::from(address.state) == failed);
+    if report.kind == ReportKind::Failed && found.due_us.is_none() && found.state != failed && has_failed {
+        let reason = i64::from(i32::from(SendReason::ProviderFailed));
+        on_tx!(tx, conn => sqlx::query(FAIL).bind(tenant.as_str()).bind(report.send.as_str())
+            .bind(failed).bind(reason).bind(clean(&report.detail)).run(conn).await)?;
+    }
     let addresses = json(&addresses)?;
     on_tx!(tx, conn => sqlx::query(NOTE).bind(tenant.as_str()).bind(report.send.as_str())
         .bind(first(ReportKind::Delivered)).bind(first(ReportKind::Opened)).bind(first(ReportKind::Clicked))

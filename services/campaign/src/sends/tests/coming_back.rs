@@ -31,7 +31,8 @@ async fn what_comes_back_is_noted_and_told_once() {
         let shown = world.get(&send).await;
         let at = Some(crate::store::timestamp(NOW_US + SECOND_US));
         assert_eq!((shown.delivered_at, shown.opened_at, shown.clicked_at), (at, at, at));
-        assert_eq!((shown.state(), shown.addresses[0].error.as_str()), (SendState::Sent, "by the adapter"));
+        assert_eq!((shown.state(), shown.addresses[0].error.as_str()), (SendState::Failed, "by the adapter"));
+        assert_eq!((shown.reason(), shown.reason_detail.as_str()), (SendReason::ProviderFailed, "by the adapter"));
         let id = key(&send);
         let told: Vec<String> = ["delivered", "opened", "clicked", "failed", "unsubscribed"].map(|kind| format!("{id}:0:{kind}")).into();
         assert_eq!(world.told().await[1..], told);
