@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use segue_model::FieldViolation;
 use segue_proto::campaign::v1::{
-    ExitRunsRequest, ExitRunsResponse, GetRunRequest, GetScenarioStatusRequest, GetScenarioStatusResponse, ListRunsRequest,
-    ListRunsResponse, MoveRunsRequest, MoveRunsResponse, Run, RunState, Visit,
+    ExitRunsRequest, ExitRunsResponse, GetRunRequest, GetScenarioRequest, GetScenarioStatusRequest, GetScenarioStatusResponse,
+    ListRunsRequest, ListRunsResponse, MoveRunsRequest, MoveRunsResponse, Run, RunState, Visit,
 };
 use segue_runtime::fields::{is_id, refuse};
 use segue_runtime::{Tasks, Tenant, page};
@@ -115,7 +115,12 @@ impl Service {
     async fn versions(&self, tenant: &Tenant, scenario: &str) -> Result<BTreeMap<u32, Vec<String>>, CampaignError> {
         let started = scenarios::started(&self.db, &tenant.id).await?;
         let found = started.into_iter().find(|started| started.id == scenario);
-        let found = found.ok_or_else(|| CampaignError::not_found(Kind::Scenario, scenario))?;
+        let Some(found) = found else {
+            // Of what has ended, and whose runs were removed, no run is on any.
+            let stored = self.get_scenario_of(tenant, GetScenarioRequest { id: scenario.to_owned() }).await?;
+            let was_started = stored.started_version > 0;
+            return if was_started { Ok(BTreeMap::new()) } else { Err(CampaignError::not_found(Kind::Scenario, scenario)) };
+        };
         let ids = |definition: segue_proto::campaign::v1::ScenarioDefinition| definition.steps.into_iter().map(|step| step.id).collect();
         Ok(found.versions.into_iter().map(|(version, definition)| (version, ids(definition))).collect())
     }

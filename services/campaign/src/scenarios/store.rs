@@ -48,9 +48,14 @@ const MARK_STARTED: &str = "UPDATE scenario_version SET started = true WHERE ten
 const VERSION: &str = "SELECT definition FROM scenario_version WHERE tenant = $1 AND scenario = $2 AND version = $3";
 const VERSIONS: &str = "SELECT version, definition, created_us FROM scenario_version
     WHERE tenant = $1 AND scenario = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
-const STARTED: &str = "SELECT id, name, state, started_version, starts, enters_present, started_us FROM scenario
-    WHERE tenant = $1 AND started_version > 0 ORDER BY id";
-const STARTED_VERSIONS: &str = "SELECT scenario, version, definition FROM scenario_version WHERE tenant = $1 AND started";
+// Of what has ended only that of which runs are kept: it would grow for ever.
+const STARTED: &str = "SELECT s.id, s.name, s.state, s.started_version, s.starts, s.enters_present, s.started_us FROM scenario s
+    WHERE s.tenant = $1 AND s.started_version > 0 AND (s.state IN ('running', 'paused')
+        OR EXISTS (SELECT 1 FROM flow_run r WHERE r.tenant = $1 AND r.scenario = s.id)) ORDER BY s.id";
+const STARTED_VERSIONS: &str = "SELECT v.scenario, v.version, v.definition FROM scenario_version v
+    JOIN scenario s ON s.tenant = v.tenant AND s.id = v.scenario
+    WHERE v.tenant = $1 AND v.started AND (s.state IN ('running', 'paused')
+        OR EXISTS (SELECT 1 FROM flow_run r WHERE r.tenant = $1 AND r.scenario = v.scenario))";
 
 const ADD_USES_SQLITE: &str = "INSERT INTO scenario_use (tenant, kind, name, scenario, version)
     SELECT $1, value ->> 0, value ->> 1, $2, $3 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING";

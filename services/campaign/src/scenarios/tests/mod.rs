@@ -9,7 +9,7 @@ use segue_proto::campaign::v1::{
     AudienceEntry, CallEntry, Entry, MessageStep, Scenario, ScenarioDefinition, ScenarioState, Step, WebhookStep, entry, step,
 };
 use segue_runtime::page;
-use segue_store::Db;
+use segue_store::{Db, on_writer};
 use segue_testkit::{TempStore, stores};
 
 use super::change::{self, Outcome, Start};
@@ -200,6 +200,10 @@ async fn a_scenario_goes_through_its_life() -> Result<()> {
         assert!(why(change::start(&db, &shop, starting("s"), 1, 51).await).starts_with("is archived for good"));
         assert_eq!(why(change::end(&db, &shop, "s", "", 51).await), "is archived, and has ended before");
         assert!(why(change::update(&db, &shop, "s", "", 51, |_| ()).await).starts_with("is archived, and stays as it is"));
+        assert!(started(&db, &shop).await?.is_empty(), "it has no runs");
+        let sql = "INSERT INTO flow_run (tenant, id, scenario, version, person, entry_key, entry, entered_us, held_out, slot, due_us,
+            watch_until_us, end_reason, state) VALUES ('shop', 1, 's', 1, 1, '', 1, 1, FALSE, 0, 1, 1, '', '{}')";
+        on_writer!(&db, pool => sqlx::query(sql).execute(pool).await.map(drop))?;
         let now = started(&db, &shop).await?;
         assert!(now.len() == 1 && now[0].ended && now[0].name == "old", "its runs may still have to be ended");
         assert_eq!(change_count(&db, &shop).await?, 6, "started, paused, started, ended, renamed, archived");
