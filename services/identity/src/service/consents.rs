@@ -22,6 +22,8 @@ use crate::writer::{Job, Whom};
 const CONSENTS_MAX: usize = 1_000;
 const SOURCE_BYTES_MAX: usize = 64;
 const PROOF_BYTES_MAX: usize = 1_024;
+/// How far the clock of who says something may be ahead.
+const AHEAD_US_MAX: i64 = 300_000_000;
 /// Of times that the API can say: the years 1 to 9999.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
@@ -117,7 +119,9 @@ fn checked(faults: &mut Vec<FieldViolation>, path: &str, consent: ConsentProto, 
     let time_us = match consent.time {
         None => now_us,
         Some(time) if SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos) => {
-            time.seconds * 1_000_000 + i64::from(time.nanos / 1_000)
+            let time_us = time.seconds * 1_000_000 + i64::from(time.nanos / 1_000);
+            // Clocks differ by a little. What is dated to the future beyond that is said now: else nothing that is said until then would count.
+            if time_us > now_us.saturating_add(AHEAD_US_MAX) { now_us } else { time_us }
         }
         Some(_) => {
             faults.push(FieldViolation::new(format!("{path}.consent.time"), "must be a time of the years 1 to 9999"));

@@ -126,6 +126,22 @@ async fn a_consent_without_a_time_is_of_now_and_keeps_its_proof() -> Result<()> 
 }
 
 #[tokio::test]
+async fn what_is_dated_to_the_future_does_not_outlast_what_is_said_after_it() -> Result<()> {
+    for store in stores() {
+        let (_place, log) = log().await?;
+        let process = Process::start(&store, &log, Config::default()).await?;
+        process.resolve("s", 1, &["u:A"]).await?;
+        set(&process, vec![of_person(1, "email advertising yes 250000000000 form")]).await?;
+        let refused = Consent { time: None, ..consent("email advertising no 0 unsubscribe_link") };
+        set(&process, vec![PersonConsent { who: Some(Whom::Person(1)), consent: Some(refused) }]).await?;
+        let held = process.person(Who::Number(1)).await?.consents;
+        assert_eq!((held.len(), held[0].state()), (1, ConsentState::Refused));
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn boolean_traits_of_persons_set_consents_and_nothing_else_does() -> Result<()> {
     for store in stores() {
         let (_place, log) = log().await?;
