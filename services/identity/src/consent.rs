@@ -14,6 +14,13 @@ use xxhash_rust::xxh3::Xxh3;
 /// Source of statements that traits make.
 pub const BY_TRAIT: &str = "trait";
 
+/// Channels and purposes that every person may have said something about.
+const CHANNELS: [&str; 5] = ["push", "email", "sms", "kakao", "in_app"];
+const COMMON_PURPOSES: [&str; 3] = ["all", "advertising", "night_advertising"];
+/// What may be said something about of one number, before no more custom channels and purposes are taken: traits name them, and whoever may
+/// send events may think of any number of names.
+pub const TOPICS_MAX: usize = 100;
+
 /// Ends of the names of traits that are statements, and their purposes; the longer first.
 const PURPOSES: [(&str, &str); 3] = [("_night_ads_optin", "night_advertising"), ("_ads_optin", "advertising"), ("_optin", "all")];
 
@@ -71,6 +78,11 @@ impl Consent {
         self.source == BY_TRAIT && other.source == BY_TRAIT && self.granted == other.granted
     }
 
+    /// Its channel or purpose is one that somebody thought of.
+    pub fn is_custom(&self) -> bool {
+        !CHANNELS.contains(&self.channel.as_str()) || !COMMON_PURPOSES.contains(&self.purpose.as_str())
+    }
+
     /// As the contract says it.
     pub fn into_proto(self) -> ConsentProto {
         let state = if self.granted { ConsentState::Granted } else { ConsentState::Refused };
@@ -107,6 +119,11 @@ impl Ledger {
     pub fn new(held: impl IntoIterator<Item = (u32, Consent)>) -> Self {
         let holds = held.into_iter().map(|(person, consent)| (topic(person, &consent), consent)).collect();
         Self { holds, ..Self::default() }
+    }
+
+    /// Whether something was said about it.
+    pub fn knows(&self, topic: &Topic) -> bool {
+        self.holds.contains_key(topic)
     }
 
     /// Adds what was said of a person.

@@ -2,7 +2,7 @@
 //!
 //! A statement stays under the number that it was made of, as identifiers and traits do; a merge moves nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use segue_model::TenantId;
 use segue_proto::identity::v1::ConsentState;
@@ -10,7 +10,7 @@ use segue_store::{Db, Tx, on_tx};
 
 use super::write::run;
 use super::{json, number, read};
-use crate::consent::{Consent, Ledger, topic};
+use crate::consent::{Consent, Ledger, TOPICS_MAX, topic};
 use crate::error::IdentityError;
 
 const FIND_SQLITE: &str = "SELECT c.person, c.channel, c.purpose, c.state, c.time_us, c.source, c.proof
@@ -19,6 +19,11 @@ const FIND_SQLITE: &str = "SELECT c.person, c.channel, c.purpose, c.state, c.tim
 const FIND_POSTGRES: &str = "SELECT c.person, c.channel, c.purpose, c.state, c.time_us, c.source, c.proof
     FROM json_array_elements($2::json) k(value)
     JOIN consents c ON c.tenant = $1 AND c.person = (k.value ->> 0)::bigint AND c.channel = k.value ->> 1 AND c.purpose = k.value ->> 2";
+
+const COUNT_SQLITE: &str = "SELECT c.person, count(*) FROM json_each($2) k CROSS JOIN consents c
+    WHERE c.tenant = $1 AND c.person = k.value GROUP BY c.person";
+const COUNT_POSTGRES: &str = "SELECT c.person, count(*) FROM json_array_elements_text($2::json) k(value)
+    JOIN consents c ON c.tenant = $1 AND c.person = k.value::bigint GROUP BY c.person";
 
 const PUT_SQLITE: &str = "INSERT INTO consents (tenant, person, channel, purpose, state, time_us, digest, source, proof)
     SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
@@ -71,8 +76,22 @@ pub(super) async fn write(tx: &mut Tx, tenant: &TenantId, said: Vec<(u32, Consen
     let (sql, list) = (tx.sql(FIND_SQLITE, FIND_POSTGRES), json(&topics)?);
     let rows: Vec<Row> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(&list).fetch_all(conn).await)?;
     let mut ledger = Ledger::new(rows.into_iter().map(of_row).collect::<Result<Vec<_>, _>>()?);
+    let new = said.iter().filter(|(person, consent)| consent.is_custom() && !ledger.knows(&topic(*person, consent)));
+    let mut counts = counts(tx, tenant, &new.map(|(person, _)| *person).collect()).await?;
+    let mut refused = 0_u64;
     for (person, consent) in said {
+        if !ledger.knows(&topic(person, &consent)) {
+            let count = counts.entry(person).or_default();
+            if consent.is_custom() && *count >= TOPICS_MAX {
+                refused += 1;
+                continue;
+            }
+            *count += 1;
+        }
         ledger.add(person, consent);
+    }
+    if refused > 0 {
+        tracing::warn!(%tenant, refused, "consents about custom channels and purposes are not kept: a person has {TOPICS_MAX} at most");
     }
     let mut changed = ledger.changed().peekable();
     if changed.peek().is_some() {
@@ -83,6 +102,16 @@ pub(super) async fn write(tx: &mut Tx, tenant: &TenantId, said: Vec<(u32, Consen
         run(tx, tenant, LOG_SQLITE, LOG_POSTGRES, &rows_of(kept)?).await?;
     }
     Ok(())
+}
+
+/// About how much something was said of each of these numbers.
+async fn counts(tx: &mut Tx, tenant: &TenantId, persons: &BTreeSet<u32>) -> Result<BTreeMap<u32, usize>, IdentityError> {
+    if persons.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (sql, list) = (tx.sql(COUNT_SQLITE, COUNT_POSTGRES), json(persons)?);
+    let rows: Vec<(i64, i64)> = on_tx!(tx, conn => sqlx::query_as(sql).bind(tenant.as_str()).bind(&list).fetch_all(conn).await)?;
+    rows.into_iter().map(|(person, count)| Ok((number(person)?, usize::try_from(count).unwrap_or(usize::MAX)))).collect()
 }
 
 /// What holds of each of these numbers. `members` is a JSON list of them.

@@ -142,6 +142,28 @@ async fn what_is_dated_to_the_future_does_not_outlast_what_is_said_after_it() ->
 }
 
 #[tokio::test]
+async fn a_person_has_so_many_custom_consents_and_every_common_one() -> Result<()> {
+    for store in stores() {
+        let (_place, log) = log().await?;
+        let process = Process::start(&store, &log, Config::default()).await?;
+        process.resolve("s", 1, &["u:A"]).await?;
+        let person = 1;
+        let most = segue_identity::consent::TOPICS_MAX;
+        let custom = |range: std::ops::Range<usize>| range.map(|at| of_person(person, &format!("pager{at} all yes 5 api"))).collect();
+        set(&process, custom(0..most - 1)).await?;
+        set(&process, custom(most - 2..most + 50)).await?;
+        set(&process, custom(most + 50..most + 60)).await?;
+        assert_eq!(held(&process, person).await?.len(), most);
+        set(&process, vec![of_person(person, "email advertising no 6 api"), of_person(person, "pager0 all no 6 api")]).await?;
+        let held = held(&process, person).await?;
+        assert!(held.contains(&"email advertising no 6 api".to_owned()) && held.contains(&"pager0 all no 6 api".to_owned()));
+        assert_eq!(held.len(), most + 1);
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn boolean_traits_of_persons_set_consents_and_nothing_else_does() -> Result<()> {
     for store in stores() {
         let (_place, log) = log().await?;
