@@ -33,6 +33,8 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 struct Buckets {
     requests: Mutex<Bucket>,
+    /// Of whoever has a link: everybody may make one up, and must not use up what those with keys have.
+    links: Mutex<Bucket>,
     ingest_bytes: Mutex<Bucket>,
     streams: Arc<Semaphore>,
 }
@@ -71,7 +73,7 @@ impl Limits {
         let buckets = known.unwrap_or_else(|| {
             let new = || {
                 let streams = Arc::new(places(self.streams_per_tenant_max));
-                Arc::new(Buckets { requests: Mutex::default(), ingest_bytes: Mutex::default(), streams })
+                Arc::new(Buckets { requests: Mutex::default(), links: Mutex::default(), ingest_bytes: Mutex::default(), streams })
             };
             self.tenants.write().entry(tenant.id.clone()).or_insert_with(new).clone()
         });
@@ -102,6 +104,11 @@ impl TenantLimits {
     /// Takes one call, or says how long until there is one.
     pub(crate) fn take_request(&self) -> Result<(), Duration> {
         self.buckets.requests.lock().take(1, self.requests_per_second, self.clock.now_us())
+    }
+
+    /// Takes one request without a key, of which there are as many as of calls; or says how long until there is one.
+    pub(crate) fn take_link(&self) -> Result<(), Duration> {
+        self.buckets.links.lock().take(1, self.requests_per_second, self.clock.now_us())
     }
 
     /// Takes bytes of ingestion if there is any credit; it may end in debt.

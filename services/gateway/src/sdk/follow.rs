@@ -100,7 +100,7 @@ async fn pass_on(edge: &Arc<Edge>, tenant: TenantId, parts: &http::request::Part
     // Anybody can name tenants, so the store is not asked for those that are not known here.
     let known = edge.admission.directory.get(&tenant).filter(|known| known.is_on(Module::Campaign)).ok_or(Refusal::NotFound)?;
     let limits = edge.admission.limits.of(&known);
-    limits.take_request().map_err(|retry_after| AccessError::TooManyRequests { retry_after })?;
+    limits.take_link().map_err(|retry_after| AccessError::TooManyRequests { retry_after })?;
     if parts.method != Method::GET && parts.method != Method::HEAD && parts.method != Method::POST {
         return Err(Refusal::Access(AccessError::NoSuchCall { path: parts.uri.path().to_owned() }));
     }
