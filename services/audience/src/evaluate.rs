@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use roaring::RoaringBitmap;
 use segue_model::{Code, FieldViolation, TenantId};
 use segue_proto::analytics::v1::evaluation_item::Whom;
@@ -21,6 +22,8 @@ use crate::error::AudienceError;
 use crate::service::Service;
 
 const ITEMS_MAX: usize = 1_000;
+/// Items whose lists and identifiers are looked up at once.
+const AT_ONCE: usize = 8;
 /// How long analytics may take besides what it waits.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -43,10 +46,9 @@ impl Service {
         let items = read(items)?;
         let placed: Vec<(&Condition, String)> = items.iter().enumerate().map(|(at, item)| (&item.condition, path(at))).collect();
         let expanded = self.definitions.expand_all(&tenant.id, &placed).await?;
-        let mut asked = Vec::with_capacity(items.len());
-        for (item, expanded) in items.iter().zip(&expanded) {
-            asked.push(self.evaluation_of(&tenant.id, item, expanded).await?);
-        }
+        let resolving: Vec<_> =
+            items.iter().zip(&expanded).map(|(item, expanded)| self.evaluation_of(&tenant.id, item, expanded)).collect();
+        let asked: Vec<EvaluationItem> = stream::iter(resolving).buffered(AT_ONCE).try_collect().await?;
         let count = asked.len();
         let message = EvaluateConditionsRequest { items: asked, at_least, wait_ms, as_of_us, removed_since_us: 0 };
         let timeout = TIMEOUT + Duration::from_millis(u64::from(wait_ms));
