@@ -37,6 +37,8 @@ mod service;
 mod start;
 mod store;
 mod templates;
+#[cfg(test)]
+mod whole_tests;
 
 pub use config::Config;
 pub use error::{CampaignError, StartError};

@@ -46,3 +46,5 @@ mod waves;
 mod worker;
 
 pub(crate) use store::runs::counts;
+#[cfg(test)]
+pub(crate) use tests::process::{FlowProcess, Standing, all_runs};

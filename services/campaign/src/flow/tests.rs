@@ -1,8 +1,10 @@
 //! Tests of workers on every store, with a log and a clock moved by hand.
 
 mod contending;
+mod converting;
 mod entering;
 mod going;
+pub(super) mod process;
 mod speed;
 
 use std::sync::Arc;
@@ -28,12 +30,14 @@ use segue_runtime::{Tasks, Tenant, TenantDirectory};
 use segue_store::Db;
 use segue_testkit::{TempLog, TempStore};
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::feed::{Feed, follow};
 use super::machine::Run;
 use super::store::runs::{self, Shown};
 use super::worker::{Failure, Shared, Worker};
 use crate::config::{Config, FlowConfig};
+use crate::error::CampaignError;
 use crate::peers::Peers;
 use crate::scenarios::Started;
 use crate::start::Bells;

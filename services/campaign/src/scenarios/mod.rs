@@ -35,6 +35,8 @@ use self::content::Content;
 pub(crate) use self::standing::{Standing, standings};
 use self::store::{Stored, Version};
 pub(crate) use self::store::{changes, started, users_of};
+#[cfg(test)]
+pub(crate) use self::tests::put_started;
 use crate::error::{CampaignError, Kind};
 use crate::flow::machine::Entered;
 use crate::service::Service;

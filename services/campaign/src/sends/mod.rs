@@ -40,6 +40,8 @@ use segue_proto::campaign::v1::Purpose;
 
 pub(crate) use plan::{drop_of_runs, move_persons, plan, unmerge_persons};
 pub(crate) use standing::{end, resume};
+#[cfg(test)]
+pub(crate) use tests::process::SendingProcess;
 
 /// A message that a run wants sent.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,6 @@
 use segue_store::DbKind;
 
 use super::*;
-use crate::error::CampaignError;
 use crate::flow::store as flow_store;
 
 #[tokio::test]

@@ -68,6 +68,19 @@ async fn update(db: &Db, tenant: &TenantId, id: &str, definition: ScenarioDefini
     Ok(after(change::update(db, tenant, id, "", 2, |content| content.definition = definition).await?))
 }
 
+/// A scenario that runs, without asking others whether there is what it names.
+pub(crate) async fn put_started(
+    db: &Db,
+    tenant: &TenantId,
+    id: &str,
+    definition: ScenarioDefinition,
+    now_us: i64,
+) -> Result<(), CampaignError> {
+    change::create(db, tenant, SCENARIOS_MAX, id, content(definition), now_us).await?;
+    change::start(db, tenant, starting(id), 1, now_us).await?;
+    Ok(())
+}
+
 fn starting(id: &str) -> Start<'_> {
     Start { id, etag: "", present: false }
 }

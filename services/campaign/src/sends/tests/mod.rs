@@ -2,6 +2,7 @@
 
 mod coming_back;
 mod concurrent;
+pub(super) mod process;
 mod sending;
 mod standing;
 

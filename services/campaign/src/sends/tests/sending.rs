@@ -257,3 +257,29 @@ async fn a_paused_channel_keeps_its_messages_until_they_are_too_late_and_a_provi
         assert_eq!(outcome(&world.get(&by_push(new_send(3, 2))).await).0, SendState::Sending);
     }
 }
+
+#[tokio::test]
+async fn a_push_goes_to_every_device_and_a_text_message_to_the_latest_number() {
+    for world in worlds().await {
+        world.channel("sms", ChannelKind::Sms, |channel| channel.address_kind = Some("phone"));
+        world.template(&world.shop, "sms", ChannelKind::Sms, &[("text", "Hi")]).await;
+        let mut owner = person(1);
+        owner.identifiers.extend([(9, "phone".to_owned(), "+82102222".to_owned()), (8, "phone".to_owned(), "+82101111".to_owned())]);
+        let consent = Consent { channel: "sms".to_owned(), ..owner.consents[0].clone() };
+        owner.consents.push(consent);
+        world.given.persons.lock().insert(1, Arc::new(owner));
+        let text = NewSend { channel: "sms".to_owned(), template: "sms".to_owned(), ..new_send(1, 1) };
+        let sends = [by_push(new_send(2, 1)), text];
+        world.plan(&sends).await;
+        world.drain().await;
+        let mut addresses: Vec<String> = world.provider.got.lock().iter().map(|message| message.address.clone()).collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, ["+82102222", "1-phone", "1-tablet"]);
+        // However many devices have it, it is one message.
+        let mut told = world.told().await;
+        told.sort_unstable();
+        let mut expected = sends.map(|send| format!("{}:sent", key(&send)));
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+    }
+}
