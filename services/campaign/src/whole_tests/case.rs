@@ -21,6 +21,7 @@ use super::provider::Mood;
 use super::script::{By, Happening, PERSONS, PROCESSES, Script, Why};
 use super::world::World;
 use super::{NOW_US, SECOND_US, messages, steps};
+use crate::flow::machine::Run;
 use crate::flow::{Standing, all_runs};
 use crate::sends::{Report, ReportKind};
 
@@ -92,9 +93,14 @@ impl<'w> Case<'w> {
         processes.iter().for_each(JoinHandle::abort);
         futures::future::join_all(processes).await;
         done?;
-        let runs = all_runs(&world.service().db, &case.tenant.id).await?;
+        let runs = case.runs().await?;
         let planned = steps::check(&case, &runs)?;
         messages::check(&case, &runs, &planned).await
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>> {
+        let scenarios: Vec<String> = (0..self.script.scenarios.len()).map(|at| format!("s{at}")).collect();
+        Ok(all_runs(&self.world.service().db, &self.tenant.id, &scenarios).await?)
     }
 
     fn start(&self) -> Vec<JoinHandle<()>> {
@@ -361,7 +367,7 @@ impl<'w> Case<'w> {
         let (db, tenant) = (&self.world.service().db, self.tenant.id.as_str());
         let problem: Option<String> = on_db!(db, pool => sqlx::query_scalar(TENANT).bind(tenant).fetch_optional(pool).await)?;
         let sends: Vec<(String, i64, i64, i64)> = on_db!(db, pool => sqlx::query_as(SENDS).bind(tenant).fetch_all(pool).await)?;
-        let runs = all_runs(db, &self.tenant.id).await?;
+        let runs = self.runs().await?;
         let active: Vec<_> = runs.iter().filter(|run| run.ended.is_none()).map(|run| (run.id, run.due_us)).collect();
         Ok(format!("at {}: problem {problem:?}, active {active:?}, sends {sends:?}", self.world.clock.now_us()))
     }

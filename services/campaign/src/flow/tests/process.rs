@@ -89,9 +89,15 @@ impl Standing {
     }
 }
 
-/// All runs of a tenant, the oldest first.
-pub(crate) async fn all_runs(db: &Db, tenant: &TenantId) -> Result<Vec<Run>, CampaignError> {
-    let shown = Shown { scenario: "", person: 0, active_only: false, before: i64::MAX };
-    let rows = runs::page(db, tenant, shown, 1_000_000).await?;
-    rows.into_iter().rev().map(|row| row.read().map(|(run, _)| run)).collect()
+/// All runs of these scenarios, the oldest first.
+pub(crate) async fn all_runs(db: &Db, tenant: &TenantId, scenarios: &[String]) -> Result<Vec<Run>, CampaignError> {
+    let mut all = Vec::new();
+    for scenario in scenarios {
+        let rows = runs::page(db, tenant, Shown { scenario, person: 0, active_only: false, before: i64::MAX }, 1_000_000).await?;
+        for row in rows {
+            all.push(row.read()?.0);
+        }
+    }
+    all.sort_unstable_by_key(|run| run.id);
+    Ok(all)
 }
