@@ -29,6 +29,14 @@ impl Decimal4 {
     pub fn from_int(value: i64) -> Result<Self, DecimalError> {
         value.checked_mul(SCALE).map(Self).ok_or(DecimalError::OutOfRange)
     }
+
+    /// The nearest double: the one that the same decimal text is read as.
+    pub fn to_f64(self) -> f64 {
+        let divided = self.0 as f64 / SCALE as f64;
+        // Both are exact up to there, and a division rounds once; beyond it would be rounded twice.
+        let is_exact = self.0.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS;
+        if is_exact { divided } else { self.to_string().parse().unwrap_or(divided) }
+    }
 }
 
 /// Writes `total` ten-thousandths (which may exceed 64 bits, as sums do) with four places.
@@ -92,6 +100,14 @@ impl FromStr for Decimal4 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_double_is_the_one_that_the_text_reads_as() {
+        for e4 in [0, 1, -1, 125_000, 9_007_199_254_740_993, -9_007_199_254_740_993, i64::MAX, i64::MIN] {
+            assert_eq!(Ok(Decimal4(e4).to_f64()), Decimal4(e4).to_string().parse(), "{e4}");
+        }
+        assert_ne!(Decimal4(9_007_199_254_740_993).to_f64(), 9_007_199_254_740_993_i64 as f64 / 10_000.0, "rounded once");
+    }
 
     #[test]
     fn decimals_are_read_and_written_exactly() {

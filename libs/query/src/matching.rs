@@ -5,9 +5,10 @@
 //! dimension) is a missing value here.
 //!
 //! Analytics knows a property by the one type that it has for the tenant; here the values asked about say which type that is. So a number
-//! asked about as text is its text, and numbers of different types compare by value.
+//! asked about as text is its text, and numbers of different types compare by value: exactly, but for what is compared with a double, which
+//! is taken as the nearest double.
 
-use segue_model::{catalogue, decimal, dimension};
+use segue_model::{Decimal4, catalogue, decimal, dimension};
 use segue_proto::events::v1::value::Kind;
 use segue_proto::events::v1::{EventKind, Item, ResolvedEvent, Value};
 use segue_proto::query::v1::field::Field as FieldKind;
@@ -209,13 +210,24 @@ impl Held<'_> {
                 let kept = |nanos: i32| nanos - nanos.rem_euclid(1_000);
                 return Some((time.seconds, kept(time.nanos)).cmp(&(wanted.seconds, wanted.nanos)));
             }
+            Held::Of(Kind::DoubleValue(number)) => return number.partial_cmp(&double_of(value)?),
             Held::Of(kind) => Exact::of(kind),
         };
         Some(held?.cmp(&Exact::of(value)?))
     }
 }
 
-/// How two values stand to each other, if both are numbers or both are times.
-pub fn value_order(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
-    Held::Of(a.kind.as_ref()?).order(b.kind.as_ref()?)
+/// The number as a property of doubles is asked about it.
+fn double_of(value: &Kind) -> Option<f64> {
+    match value {
+        Kind::IntValue(number) => Some(*number as f64),
+        Kind::DecimalE4Value(e4) => Some(Decimal4(*e4).to_f64()),
+        Kind::DoubleValue(number) => Some(*number),
+        Kind::StringValue(_) | Kind::BoolValue(_) | Kind::TimestampValue(_) | Kind::JsonValue(_) => None,
+    }
+}
+
+/// How a value that is held stands to one that is asked about, if both are numbers or both are times.
+pub fn value_order(held: &Value, asked: &Value) -> Option<std::cmp::Ordering> {
+    Held::Of(held.kind.as_ref()?).order(asked.kind.as_ref()?)
 }

@@ -95,6 +95,11 @@ fn operators_mean_the_same_whatever_type_a_number_has() {
     assert!(!holds(Some(&double(f64::NAN)), In, &[double(f64::NAN)]));
     assert!(holds(Some(&double(f64::INFINITY)), Greater, &[int(i64::MAX)]));
     assert!(holds(Some(&double(-0.0)), In, &[int(0)]));
+    // What a double is compared with is a double; what is exact stays so.
+    assert!(holds(Some(&double(9_007_199_254_740_992.0)), In, &[int(9_007_199_254_740_993)]));
+    assert!(!holds(Some(&int(9_007_199_254_740_993)), In, &[double(9_007_199_254_740_992.0)]));
+    assert!(holds(Some(&double(900_719_925_474.099_3)), In, &[e4(9_007_199_254_740_993)]));
+    assert!(holds(Some(&double(0.1)), In, &[e4(1_000)]));
 }
 
 #[test]

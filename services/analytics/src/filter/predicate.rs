@@ -371,7 +371,7 @@ fn double(value: &Kind) -> Result<f64, &'static str> {
         Kind::DoubleValue(value) if value.is_nan() => Err("a number, NaN is none"),
         Kind::DoubleValue(value) => Ok(value + 0.0),
         Kind::IntValue(value) => Ok(*value as f64),
-        Kind::DecimalE4Value(e4) => Ok(*e4 as f64 / 10_000.0),
+        Kind::DecimalE4Value(e4) => Ok(Decimal4(*e4).to_f64()),
         Kind::StringValue(_) | Kind::BoolValue(_) | Kind::TimestampValue(_) | Kind::JsonValue(_) => {
             Err("double_value, int_value or decimal_e4_value")
         }
