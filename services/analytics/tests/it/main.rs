@@ -12,6 +12,7 @@ mod funnel;
 mod index;
 mod layouts;
 mod leaves;
+mod one_by_one;
 mod path;
 mod report;
 mod retention;
