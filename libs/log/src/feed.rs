@@ -204,11 +204,15 @@ impl<S: Followed, I: Inbox> Feed<S, I> {
     /// inboxes: a little ago if another tenant has just waited for it, yet never before `not_before`, when somebody asked.
     pub async fn barrier(&self, not_before: Option<Instant>) -> Result<i64, BarrierError> {
         let mut passed = self.passed.lock().await;
-        let is_enough = |at: Instant| at.elapsed() < BARRIER_AGE_MAX && not_before.is_none_or(|asked| at >= asked);
-        if let Some((passed_us, _)) = passed.filter(|(_, at)| is_enough(*at)) {
-            return Ok(passed_us);
+        let now_us = self.clock.now_us();
+        if let Some((passed_us, at)) = *passed {
+            // By either clock: one that jumps makes a moment ago a long time ago.
+            let age = Duration::from_micros(now_us.abs_diff(passed_us)).max(at.elapsed());
+            if age < BARRIER_AGE_MAX && not_before.is_none_or(|asked| at >= asked) {
+                return Ok(passed_us);
+            }
         }
-        let (now_us, now) = (self.clock.now_us(), Instant::now());
+        let now = Instant::now();
         for ((stream, partition), position) in &self.at {
             let last = self.log.bounds(stream.topic(), *partition).await?.last;
             let mut looks = 0;

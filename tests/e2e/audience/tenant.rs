@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use segue_node::client::Authorized;
+use segue_proto::analytics::v1::GetIndexStatusRequest;
 use segue_proto::audience::v1::audience_service_client::AudienceServiceClient;
 use segue_proto::audience::v1::{
     Audience, AudienceMode, CreateAudienceRequest, CreateSegmentRequest, EvaluateAudienceRequest, GetLiveStatusRequest,
@@ -32,6 +33,8 @@ impl Tenant {
         installation.set_audiences(id, true).await?;
         // Services hear of it a moment later.
         eventually(true, async || Ok(tenant.client().list_audiences(ListAudiencesRequest::default()).await.is_ok())).await?;
+        let is_known = async || Ok(tenant.keys.gateway.analytics().get_index_status(GetIndexStatusRequest {}).await.is_ok());
+        eventually(true, is_known).await?;
         Ok(tenant)
     }
 

@@ -25,8 +25,9 @@ pub(crate) async fn round(worker: &mut Worker) -> Result<(), Failure> {
     // Asked before anything is looked at: what was there then is dealt with by the answer.
     let asked = store::last_asked(&worker.shared.db, &worker.tenant).await?;
     let is_asked = asked != worker.row.answered;
-    let now_us = worker.shared.clock.now_us();
     worker.take_in(is_asked.then(Instant::now)).await?;
+    // Time goes no further than what was read: an event is not to be overtaken by what becomes due after it.
+    let now_us = worker.shared.clock.now_us().min(worker.as_of_us);
     // After taking in: whoever started a scenario before something came in has to see it.
     worker.follow_definitions().await?;
     worker.retry();

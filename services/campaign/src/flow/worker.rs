@@ -81,6 +81,8 @@ pub(crate) struct Worker {
     pub(crate) read: Positions,
     /// There was more than a round takes.
     pub(crate) is_cut: bool,
+    /// There has been ever since.
+    cut_since: Option<Instant>,
     /// Where the readers were when everything before `as_of_us` had been handed out.
     handed_out: Positions,
     pub(crate) as_of_us: i64,
@@ -116,6 +118,7 @@ impl Worker {
             pending: Vec::new(),
             read: row.positions.clone(),
             is_cut: false,
+            cut_since: None,
             handed_out: Positions::new(),
             as_of_us: 0,
             definitions: Arc::default(),
@@ -229,11 +232,19 @@ impl Worker {
 
     /// Takes in what came in, unless there is something to deal with already: everything that was there when somebody asked.
     pub(crate) async fn take_in(&mut self, asked: Option<Instant>) -> Result<(), CampaignError> {
-        self.as_of_us = self.shared.feed.barrier(asked).await?;
-        self.handed_out = self.shared.feed.positions();
         if !self.pending.is_empty() {
+            // The round is repeated. What came meanwhile is taken in by the next.
+            self.is_cut = true;
             return Ok(());
         }
+        self.as_of_us = self.shared.feed.barrier(asked).await?;
+        self.handed_out = self.shared.feed.positions();
+        self.take_more().await?;
+        self.cut_since = self.is_cut.then(|| self.cut_since.unwrap_or_else(Instant::now));
+        Ok(())
+    }
+
+    async fn take_more(&mut self) -> Result<(), CampaignError> {
         let most = self.shared.config.round_inputs_max;
         if self.catching_up.is_none() {
             match self.inbox.take(&self.shared.feed.positions(), most) {
@@ -272,7 +283,8 @@ impl Worker {
 
     /// Whether what is due may happen: not before events that came before it were read, unless that takes long.
     pub(crate) fn may_follow_time(&self) -> bool {
-        self.catching_up.as_ref().is_none_or(|(_, since)| since.elapsed() >= CATCH_UP_MAX)
+        let since = self.catching_up.as_ref().map(|(_, since)| *since).or(self.cut_since);
+        since.is_none_or(|since| since.elapsed() >= CATCH_UP_MAX)
     }
 
     /// Loads definitions again if they have changed. What was taken in meanwhile was of another interest maybe: then it is read again.

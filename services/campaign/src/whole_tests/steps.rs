@@ -182,13 +182,15 @@ impl<'c> Walked<'c> {
         self.buys().filter(move |(order, _)| is_sure && *order > self.order).map(|(_, seen)| seen)
     }
 
-    /// Nothing is done after they have bought, where buying is a reason to leave.
+    /// Nothing is done after they have bought, where buying is a reason to leave. What came in together (nobody had the tenant, say) is
+    /// dealt with in its order at one moment: whoever enters by it goes as far as they can before they leave by it.
     fn left_in_time(&self, completed_us: Option<i64>) -> Result<()> {
         if !self.plan.leaves {
             return Ok(());
         }
+        let begun_us = self.run.state.history.first().map_or(i64::MAX, |visited| visited.time_us);
         for bought in self.sure_buys() {
-            let late = |time_us: i64| time_us > bought.known_us + UNCERTAIN_US;
+            let late = |time_us: i64| time_us > (bought.known_us + UNCERTAIN_US).max(begun_us);
             let done = self.run.state.history.iter().find(|visited| late(visited.time_us));
             ensure!(done.is_none() && !completed_us.is_some_and(late), "it went on after {bought:?}");
         }

@@ -134,3 +134,23 @@ async fn who_cannot_be_asked_about_stays_and_what_came_after_is_kept() -> Result
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_end_of_a_wait_does_not_overtake_an_event_that_is_behind_more_than_a_round_takes() -> Result<()> {
+    for store in segue_testkit::stores() {
+        let log = TempLog::embedded();
+        let mut shop = Shop::open(&store, &log).await?;
+        shop.config.round_inputs_max = 20;
+        let mut worker = shop.worker("p", vec![started("s", cart(), NOW_US)]).await?;
+        shop.events("cart", NOW_US, &[1]).await?;
+        settle(&mut worker).await?;
+        shop.events("cart", NOW_US + SECOND_US, &(2..=31).collect::<Vec<_>>()).await?;
+        shop.events("buy", NOW_US + 2 * SECOND_US, &[1]).await?;
+        shop.clock.advance_us(HOUR_US);
+        settle(&mut worker).await?;
+        let runs = shop.runs("s").await?;
+        assert_eq!(runs[0].state.step, "bought", "{:?}", runs[0]);
+        shop.close().await?;
+    }
+    Ok(())
+}

@@ -21,29 +21,29 @@ impl Drop for FlowProcess {
 impl FlowProcess {
     pub(crate) async fn start(service: &Service, owner: &str) -> Result<Self, CampaignError> {
         let config = service.config.flow.clone();
-        let feed = Arc::new(Feed::open(service.log.clone(), service.clock.clone(), config.round_inputs_max * 3).await?);
+        let feed = Arc::new(Feed::open(service.log.clone(), service.clock.clone()).await?);
         let (tasks, stopping) = (Tasks::new(), CancellationToken::new());
-        for stream in Stream::ALL {
-            for partition in 0..service.log.partitions() {
-                let (feed, stopping) = (feed.clone(), stopping.clone());
-                tasks.spawn_finite("reader", async move {
-                    tokio::select! {
-                        followed = feed.follow(stream, partition, CancellationToken::new()) => followed,
-                        () = stopping.cancelled() => Ok(()),
-                    }
-                });
-            }
+        for (stream, partition) in feed.partitions() {
+            let follow = follow(feed.clone(), stream, partition, CancellationToken::new());
+            let stopping = stopping.clone();
+            tasks.spawn_finite("reader", async move {
+                tokio::select! {
+                    followed = follow => followed,
+                    () = stopping.cancelled() => Ok(()),
+                }
+            });
         }
+        let waiting_max = config.round_inputs_max * 3;
         let shared = Shared {
             config,
             whole_config: service.config.clone(),
             db: service.db.clone(),
-            log: service.log.clone(),
             clock: service.clock.clone(),
             tenants: service.tenants.clone(),
             peers: service.peers.clone(),
             bells: service.bells.clone(),
             feed,
+            waiting_max,
             rounds: Semaphore::new(1),
             owner: owner.to_owned(),
         };

@@ -86,6 +86,8 @@ async fn what_nobody_has_begun_to_send_is_dropped_with_its_scenario_also_of_runs
         let begun = new_send(1, 1);
         world.plan(std::slice::from_ref(&begun)).await;
         world.drain().await;
+        // The channel rests after a failure.
+        world.clock.advance_us(10 * SECOND_US);
         let evening = TimeRule {
             name: "evening".to_owned(),
             from: "18:00".to_owned(),
@@ -109,7 +111,13 @@ async fn what_nobody_has_begun_to_send_is_dropped_with_its_scenario_also_of_runs
         world.drain().await;
         for send in [&waiting, &held] {
             let shown = world.get(send).await;
-            assert_eq!((shown.state(), shown.reason(), shown.due_at), (SendState::Suppressed, SendReason::Exited, None));
+            assert_eq!(
+                (shown.state(), shown.reason(), shown.due_at),
+                (SendState::Suppressed, SendReason::Exited, None),
+                "{} {:?}",
+                send.run,
+                world.decisions(send).await
+            );
         }
         assert_eq!(world.get(&other).await.state(), SendState::Planned);
         world.clock.advance_us(HOUR_US);
