@@ -250,7 +250,7 @@ async fn a_channel_gets_as_many_messages_a_second_as_it_allows_and_holds_up_no_o
     const RATE: usize = 20;
     for world in worlds().await {
         world.channel("mail", ChannelKind::Email, |channel| channel.rate_per_second = RATE as u32);
-        let (mails, pushes): (Arc<Mutex<Vec<Instant>>>, Arc<Mutex<Vec<Instant>>>) = Default::default();
+        let (mails, pushes) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<Mutex<Vec<Instant>>>::default());
         let (noted, noted_too) = (mails.clone(), pushes.clone());
         world.provider.answers(move |message, _| {
             let of_kind = if message.parts.contains_key("title") { &noted_too } else { &noted };
