@@ -34,6 +34,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) rates: &'w [u64],
     /// Seconds of each rate.
     pub(crate) seconds: u64,
+    /// Everybody comes back before it is measured, so that identity knows them from memory.
+    pub(crate) warm: bool,
 }
 
 /// A line per number of audiences and rate.
@@ -59,6 +61,11 @@ pub(crate) async fn run(stream: &Stream, wanted: &Wanted<'_>) -> anyhow::Result<
         // Each number in a process of its own, so that memory is comparable.
         installation.terminate(0, Duration::from_secs(120)).await?;
         installation.start_again(0).await?;
+        if wanted.warm {
+            eprintln!("letting {} persons come back", stream.size.persons);
+            to_send.once(&load::everybody(stream.size.persons), 8).await?;
+            keys.gateway.wait_until_indexed().await?;
+        }
         let started = Instant::now();
         make(&keys, *count).await?;
         let evaluated_s = started.elapsed().as_secs_f64();

@@ -47,6 +47,10 @@ pub(crate) struct AudienceArgs {
     /// Seconds under each rate.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Let everybody come back before live audiences are measured: else the program, which was started anew, reads each person from
+    /// its store when they come.
+    #[arg(long)]
+    warm: bool,
     /// Only these cases (S1, S2, …) are evaluated.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -62,7 +66,7 @@ pub(crate) async fn run(args: &AudienceArgs) -> anyhow::Result<Vec<Figures>> {
         lines.extend(evaluate::run(&stream, &args.only).await?);
     }
     if args.parts.contains(&Part::Live) {
-        let wanted = live::Wanted { audiences: &args.audiences, rates: &args.rates, seconds: args.seconds };
+        let wanted = live::Wanted { audiences: &args.audiences, rates: &args.rates, seconds: args.seconds, warm: args.warm };
         lines.extend(live::run(&stream, &wanted).await?);
     }
     Ok(lines)
