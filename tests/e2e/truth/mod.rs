@@ -347,6 +347,12 @@ async fn leaves_by_itself(stage: &Stage) -> anyhow::Result<()> {
     let condition = Condition { node: Some(Node::Behavior(Behavior { on, window, ..Behavior::default() })) };
     let audience = Audience { id: "active".to_owned(), name: "Active".to_owned(), condition: Some(condition), ..Audience::default() };
     audiences(&gateway).create_audience(CreateAudienceRequest { audience: Some(audience) }).await?;
+    // Or who opens would be there already when it is evaluated for the first time, and enter by its definition.
+    let is_evaluated = async || {
+        let listed = audiences(&gateway).list_audiences(ListAudiencesRequest::default()).await?.into_inner().audiences;
+        Ok(listed.iter().all(|audience| audience.evaluated_version == audience.version))
+    };
+    crate::modules::eventually(true, is_evaluated).await?;
     stage.clock.set_us(t0_us);
     gateway.ingest().track(TrackRequest { events: vec![event("m", "df_app_open", t0_us, &[("user_id", "u")])] }).await?;
     gateway.wait_until_indexed().await?;
