@@ -147,8 +147,6 @@ async fn open_postgres(url: &str, namespace: &str, migrator: &'static Migrator) 
             ("search_path", schema_name.as_str()),
             // A process that hangs inside a transaction would keep rows locked for all others.
             ("idle_in_transaction_session_timeout", "60s"),
-            // A plan that was kept from when a table was empty walks all of it, for every row of a batch, until somebody analyzes it.
-            ("plan_cache_mode", "force_custom_plan"),
         ]))
         .await?;
     if let Err(error) = migrator.run(&pool).await {
