@@ -5,7 +5,6 @@ mod converting;
 mod entering;
 mod going;
 pub(super) mod process;
-mod speed;
 
 use std::sync::Arc;
 

@@ -156,7 +156,7 @@ impl<'c> Sent<'c> {
                 None => true,
                 Some(ended) => ended + if one.is_cut { ON_ITS_WAY } else { Duration::ZERO } >= request.at,
             };
-            ensure!(mine.iter().any(|one| is_of(one)), "they had said no at {since:?}, and got {request:?}; batches {mine:?}");
+            ensure!(mine.iter().any(is_of), "they had said no at {since:?}, and got {request:?}; batches {mine:?}");
         }
         Ok(())
     }
